@@ -1,0 +1,94 @@
+"""Element types: one table with the name used in text forms, bits, kind and numpy type."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+
+@dataclass(frozen=True)
+class DType:
+    """An element type.
+
+    `kind` is one of float, int, uint, bool, string. `bits` is the storage in a tensor
+    (bool is stored in one byte; int4 and smaller take one byte an element in memory).
+    """
+
+    name: str
+    bits: int
+    kind: str
+    numpy: np.dtype[Any]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return self.name
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes one element takes in memory."""
+        return self.numpy.itemsize
+
+    @property
+    def is_float(self) -> bool:
+        """True for every floating-point type, small ones included."""
+        return self.kind == "float"
+
+    @property
+    def is_integer(self) -> bool:
+        """True for signed and unsigned integers, not for bool."""
+        return self.kind in ("int", "uint")
+
+
+def _table() -> dict[str, DType]:
+    rows: list[tuple[str, int, str, Any]] = [
+        ("f64", 64, "float", np.float64),
+        ("f32", 32, "float", np.float32),
+        ("f16", 16, "float", np.float16),
+        ("bf16", 16, "float", ml_dtypes.bfloat16),
+        ("i8", 8, "int", np.int8),
+        ("i16", 16, "int", np.int16),
+        ("i32", 32, "int", np.int32),
+        ("i64", 64, "int", np.int64),
+        ("u8", 8, "uint", np.uint8),
+        ("u16", 16, "uint", np.uint16),
+        ("u32", 32, "uint", np.uint32),
+        ("u64", 64, "uint", np.uint64),
+        ("bool", 8, "bool", np.bool_),
+        ("string", 64, "string", np.object_),
+        ("i4", 4, "int", ml_dtypes.int4),
+        ("u4", 4, "uint", ml_dtypes.uint4),
+        ("i2", 2, "int", ml_dtypes.int2),
+        ("u2", 2, "uint", ml_dtypes.uint2),
+        ("f8e4m3fn", 8, "float", ml_dtypes.float8_e4m3fn),
+        ("f8e4m3fnuz", 8, "float", ml_dtypes.float8_e4m3fnuz),
+        ("f8e5m2", 8, "float", ml_dtypes.float8_e5m2),
+        ("f8e5m2fnuz", 8, "float", ml_dtypes.float8_e5m2fnuz),
+        ("f8e8m0", 8, "float", ml_dtypes.float8_e8m0fnu),
+        ("f4e2m1", 4, "float", ml_dtypes.float4_e2m1fn),
+        ("c64", 64, "complex", np.complex64),
+        ("c128", 128, "complex", np.complex128),
+    ]
+    return {name: DType(name, bits, kind, np.dtype(numpy)) for name, bits, kind, numpy in rows}
+
+
+DTYPES: dict[str, DType] = _table()
+_BY_NUMPY = {entry.numpy: entry for entry in DTYPES.values()}
+
+f64, f32, f16, bf16 = DTYPES["f64"], DTYPES["f32"], DTYPES["f16"], DTYPES["bf16"]
+i8, i16, i32, i64 = DTYPES["i8"], DTYPES["i16"], DTYPES["i32"], DTYPES["i64"]
+u8, u16, u32, u64 = DTYPES["u8"], DTYPES["u16"], DTYPES["u32"], DTYPES["u64"]
+boolean, string = DTYPES["bool"], DTYPES["string"]
+
+COMPILED = (f64, f32, f16, bf16, i8, i16, i32, i64, u8, u16, u32, u64, boolean)
+"""The element types that kernels compute with; all others run on the host."""
+
+
+def dtype_from_numpy(dtype: Any) -> DType:
+    """The DType of a numpy dtype (str and bytes arrays count as string); KeyError if none."""
+    found = np.dtype(dtype)
+    if found.kind in "US":
+        return string
+    return _BY_NUMPY[found]

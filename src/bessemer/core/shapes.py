@@ -1,0 +1,197 @@
+"""Dimensions: integers, or polynomials over named symbols (`N`, `2*N+1`, `N*H`, `H//32`)."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from typing import Union
+
+Monomial = tuple[str, ...]
+
+
+class Sym:
+    """A polynomial with integer coefficients over symbols; immutable, compared by value.
+
+    A floor division that does not divide evenly becomes an atom named by its text, so
+    equal expressions have equal text. At least one symbol is in it; `make` returns int otherwise.
+    """
+
+    __slots__ = ("_atoms", "terms")
+
+    def __init__(self, terms: Mapping[Monomial, int], atoms: Mapping[str, tuple["Dim", "Dim"]]):
+        self.terms: tuple[tuple[Monomial, int], ...] = tuple(sorted(terms.items()))
+        self._atoms = dict(atoms)
+
+    @staticmethod
+    def make(
+        terms: Mapping[Monomial, int], atoms: Mapping[str, tuple["Dim", "Dim"]] | None = None
+    ) -> "Dim":
+        """The polynomial of those terms, or an int if no symbol remains."""
+        left = {mono: coef for mono, coef in terms.items() if coef}
+        if not left:
+            return 0
+        if list(left) == [()]:
+            return left[()]
+        used = {name for mono in left for name in mono}
+        return Sym(left, {k: v for k, v in (atoms or {}).items() if k in used})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sym) and self.terms == other.terms
+
+    def __hash__(self) -> int:
+        return hash(self.terms)
+
+    def __str__(self) -> str:
+        parts = []
+        for mono, coef in reversed(self.terms):
+            factors = ([str(coef)] if coef != 1 or not mono else []) + list(mono)
+            parts.append("*".join(factors))
+        return "+".join(parts).replace("+-", "-")
+
+    __repr__ = __str__
+
+    def _combine(self, other: "Dim", sign: int) -> "Dim":
+        terms = dict(self.terms)
+        other_terms, atoms = _split(other)
+        for mono, coef in other_terms.items():
+            terms[mono] = terms.get(mono, 0) + sign * coef
+        return Sym.make(terms, {**self._atoms, **atoms})
+
+    def __add__(self, other: "Dim") -> "Dim":
+        return self._combine(other, 1)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: "Dim") -> "Dim":
+        return self._combine(other, -1)
+
+    def __rsub__(self, other: "Dim") -> "Dim":
+        return self * -1 + other
+
+    def __neg__(self) -> "Dim":
+        return self * -1
+
+    def __mul__(self, other: "Dim") -> "Dim":
+        other_terms, atoms = _split(other)
+        terms: dict[Monomial, int] = {}
+        for (ma, ca), (mb, cb) in itertools.product(self.terms, other_terms.items()):
+            mono = tuple(sorted(ma + mb))
+            terms[mono] = terms.get(mono, 0) + ca * cb
+        return Sym.make(terms, {**self._atoms, **atoms})
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: "Dim") -> "Dim":
+        if other == 1:
+            return self
+        if self == other:
+            return 1
+        exact = self._divide_exactly(other)
+        if exact is not None:
+            return exact
+        text = f"({self}//{other})" if isinstance(other, int) else f"({self}//({other}))"
+        return Sym.make({(text,): 1}, {text: (self, other)})
+
+    def __rfloordiv__(self, other: int) -> "Dim":
+        text = f"({other}//({self}))"
+        return Sym.make({(text,): 1}, {text: (other, self)})
+
+    def __mod__(self, other: "Dim") -> "Dim":
+        return self - (self // other) * other
+
+    def _divide_exactly(self, other: "Dim") -> "Dim | None":
+        divisor, atoms = _split(other)
+        if len(divisor) != 1:
+            return None
+        ((mono, coef),) = divisor.items()
+        result: dict[Monomial, int] = {}
+        for have, factor in self.terms:
+            rest = list(have)
+            for name in mono:
+                if name not in rest:
+                    return None
+                rest.remove(name)
+            if factor % coef:
+                return None
+            result[tuple(rest)] = factor // coef
+        return Sym.make(result, {**self._atoms, **atoms})
+
+    def symbols(self) -> set[str]:
+        """Names of the free symbols."""
+        names: set[str] = set()
+        for mono, _ in self.terms:
+            for name in mono:
+                if name in self._atoms:
+                    for part in self._atoms[name]:
+                        names |= part.symbols() if isinstance(part, Sym) else set()
+                else:
+                    names.add(name)
+        return names
+
+    def subs(self, values: Mapping[str, "Dim"]) -> "Dim":
+        """The expression with symbols replaced; an int when all are known."""
+        total: Dim = 0
+        for mono, coef in self.terms:
+            factors = [self._value_of(name, values) for name in mono]
+            total = total + reduce(lambda a, b: a * b, factors, coef)
+        return total
+
+    def _value_of(self, name: str, values: Mapping[str, "Dim"]) -> "Dim":
+        if name in self._atoms:
+            top, bottom = (substitute(part, values) for part in self._atoms[name])
+            return top // bottom
+        return values.get(name, symbol(name))
+
+
+Dim = Union[int, Sym]
+Shape = tuple[Dim, ...]
+
+
+def _split(dim: Dim) -> tuple[dict[Monomial, int], dict[str, tuple[Dim, Dim]]]:
+    if isinstance(dim, Sym):
+        return dict(dim.terms), dim._atoms
+    return {(): int(dim)}, {}
+
+
+def symbol(name: str) -> Sym:
+    """The dimension that is just that symbol."""
+    return Sym({(name,): 1}, {})
+
+
+def substitute(dim: Dim, values: Mapping[str, Dim]) -> Dim:
+    """`dim` with its symbols replaced."""
+    return dim.subs(values) if isinstance(dim, Sym) else dim
+
+
+def is_static(shape: Sequence[Dim]) -> bool:
+    """True if every dimension is an integer."""
+    return all(isinstance(dim, int) for dim in shape)
+
+
+def product(shape: Sequence[Dim]) -> Dim:
+    """Product of the dimensions; 1 for a scalar."""
+    total: Dim = 1
+    for dim in shape:
+        total = total * dim
+    return total
+
+
+def broadcast_shapes(*shapes: Sequence[Dim]) -> Shape:
+    """The numpy-broadcast shape; a symbol against an integer above 1 takes the integer.
+
+    Raises: ValueError if two known extents differ and neither is 1.
+    """
+    rank = max((len(shape) for shape in shapes), default=0)
+    result: list[Dim] = []
+    for position in range(rank):
+        extent: Dim = 1
+        for shape in shapes:
+            axis = position - rank + len(shape)
+            if axis < 0 or shape[axis] == 1 or shape[axis] == extent:
+                continue
+            dim = shape[axis]
+            if extent == 1 or (isinstance(extent, Sym) and isinstance(dim, int)):
+                extent = dim
+            elif isinstance(extent, int) and isinstance(dim, int):
+                raise ValueError(f"cannot broadcast {' with '.join(map(str, shapes))}")
+        result.append(extent)
+    return tuple(result)

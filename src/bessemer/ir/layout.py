@@ -1,0 +1,135 @@
+"""Layouts: how the elements of a logical tensor lie in memory, as data.
+
+A layout is a list of physical dimensions, each a piece of one logical axis:
+`(index + halo) // div % mod`. Plain NCHW, NCHW16c with a zero halo, transposes and packed
+weights are all of this form, so kernels are written on logical indices only.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Part:
+    """One physical dimension: `(index[axis] + low halo) // div % mod`; `mod` 0 means no modulo."""
+
+    axis: int
+    div: int = 1
+    mod: int = 0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Physical dimensions from outermost to innermost, and the halo (low, high) of each logical axis.
+
+    Elements of the halo, and those that only exist because an extent was rounded up to a
+    multiple of a block, are zero in every buffer that consumers read.
+    """
+
+    parts: tuple[Part, ...]
+    halo: tuple[tuple[int, int], ...]
+
+    @staticmethod
+    def plain(rank: int) -> "Layout":
+        """Row-major, no halo."""
+        return Layout(tuple(Part(axis) for axis in range(rank)), ((0, 0),) * rank)
+
+    @staticmethod
+    def blocked(rank: int, axis: int, block: int) -> "Layout":
+        """`axis` split by `block`, the inner piece innermost: NCHW -> NCHW16c."""
+        parts = [Part(a, block if a == axis else 1) for a in range(rank)]
+        return Layout((*parts, Part(axis, 1, block)), ((0, 0),) * rank)
+
+    def with_halo(self, halo: tuple[tuple[int, int], ...]) -> "Layout":
+        """The same order with that halo."""
+        return Layout(self.parts, halo)
+
+    @property
+    def rank(self) -> int:
+        """Logical rank."""
+        return len(self.halo)
+
+    @property
+    def has_halo(self) -> bool:
+        """True if any axis has a halo."""
+        return any(low or high for low, high in self.halo)
+
+    @property
+    def is_plain(self) -> bool:
+        """True for row-major without halo."""
+        return self == Layout.plain(self.rank)
+
+    def block_of(self, axis: int) -> int:
+        """The innermost block size of a logical axis (1 if it is not blocked)."""
+        return max((part.mod for part in self.parts if part.axis == axis), default=1) or 1
+
+    def physical_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Extents of the physical dimensions for a logical shape."""
+        result = []
+        for part in self.parts:
+            low, high = self.halo[part.axis]
+            extent = -(-(shape[part.axis] + low + high) // part.div)
+            result.append(part.mod or extent)
+        return tuple(result)
+
+    def count(self, shape: tuple[int, ...]) -> int:
+        """Number of physical elements."""
+        return int(np.prod(self.physical_shape(shape), dtype=np.int64))
+
+    def has_padding(self, shape: tuple[int, ...]) -> bool:
+        """True if there are physical elements that are no logical ones."""
+        return self.count(shape) != int(np.prod(shape, dtype=np.int64))
+
+    def same_bytes(self, other: "Layout", shape: tuple[int, ...]) -> bool:
+        """True if a tensor of that shape lies in memory the same way in both layouts."""
+        return self._order(shape) == other._order(shape)
+
+    def _order(self, shape: tuple[int, ...]) -> tuple[Any, ...]:
+        physical = self.physical_shape(shape)
+        if self.has_padding(shape):
+            return (self.halo, [(p, n) for p, n in zip(self.parts, physical, strict=True) if n > 1])
+        return (((0, 0),) * self.rank,
+                [(p.axis, p.div, n) for p, n in zip(self.parts, physical, strict=True) if n > 1])
+
+    def pack(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """The physical array [physical_shape], zeros in halo and rounding."""
+        shape = array.shape
+        grids = self._grids(shape)
+        valid = np.ones(self.physical_shape(shape), dtype=bool)
+        index = []
+        for axis, grid in enumerate(grids):
+            valid &= (grid >= 0) & (grid < shape[axis])
+            index.append(np.clip(grid, 0, max(shape[axis] - 1, 0)))
+        if 0 in shape:
+            return np.zeros(self.physical_shape(shape), array.dtype)
+        return np.where(valid, array[tuple(index)], np.zeros((), array.dtype))
+
+    def unpack(self, physical: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+        """The logical array [shape] from a physical one."""
+        logical = np.meshgrid(
+            *(np.arange(n) for n in shape), indexing="ij", sparse=True
+        ) if shape else []
+        index = []
+        for part in self.parts:
+            piece = (logical[part.axis] + self.halo[part.axis][0]) // part.div
+            index.append(piece % part.mod if part.mod else piece)
+        return physical.reshape(self.physical_shape(shape))[tuple(index)] if index else physical
+
+    def _grids(self, shape: tuple[int, ...]) -> list[np.ndarray[Any, Any]]:
+        physical = self.physical_shape(shape)
+        coordinates = np.meshgrid(*(np.arange(n) for n in physical), indexing="ij", sparse=True)
+        grids: list[Any] = [np.zeros((1,) * len(physical), np.int64) for _ in shape]
+        for part, coordinate in zip(self.parts, coordinates, strict=True):
+            grids[part.axis] = grids[part.axis] + coordinate * part.div
+        return [grid - low for grid, (low, _) in zip(grids, self.halo, strict=True)]
+
+    def __str__(self) -> str:
+        letters = "NCDHW" if self.rank == 5 else "NCHW" if self.rank == 4 else "abcdefghijklmnop"
+        text = ""
+        for part in self.parts:
+            text += (f"{part.mod}{letters[part.axis].lower()}" if part.mod else letters[part.axis])
+        if self.has_halo:
+            text += "+" + ",".join(f"{low}:{high}" for low, high in self.halo)
+        return text

@@ -1,0 +1,150 @@
+"""The operator base class, its decorator and samples: one class holds all that is known of an operator."""
+
+import dataclasses
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar, dataclass_transform
+
+import numpy as np
+
+from bessemer.core.errors import LowerError
+from bessemer.core.registry import OPERATORS
+from bessemer.ir.types import TensorType, ValueType
+
+
+class FusionClass(enum.Enum):
+    """How an operator may be fused (the four classes and three merge rules of the fuser)."""
+
+    INJECTIVE = "injective"
+    REDUCTION = "reduction"
+    COMPLEX_OUT = "complex-out-fusable"
+    OPAQUE = "opaque"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One test case of an operator.
+
+    `inputs` are texts such as "f32[2,3]" (random data), arrays (that data, constant), or None
+    (an optional input left out).
+    """
+
+    inputs: tuple[str | np.ndarray[Any, Any] | None, ...]
+    attributes: dict[str, Any]
+    low: float = -2.0
+    high: float = 2.0
+    skip: str = ""
+    outputs: int = 1
+
+
+def sample(
+    *inputs: str | np.ndarray[Any, Any] | None,
+    low: float = -2.0,
+    high: float = 2.0,
+    skip: str = "",
+    outputs: int = 1,
+    **attributes: Any,
+) -> Sample:
+    """A test case: inputs as "f32[2,3]" text (uniform in low..high), arrays or None; then attributes."""
+    return Sample(inputs, attributes, low, high, skip, outputs)
+
+
+class Unlowerable(LowerError):
+    """This use of the operator has no tensor expression; it runs by its reference on the host."""
+
+
+class Operator:
+    """Base of all operators. Subclasses declare attributes as typed fields with defaults.
+
+    `infer`, `reference` and `lower` take the inputs in ONNX order (None for an absent optional
+    input, variadic ones spread) and return one result or a tuple of all results that the
+    operator can produce; a node uses as many of them as it has outputs.
+    """
+
+    op_name: ClassVar[str] = ""
+    fusion: ClassVar[FusionClass] = FusionClass.OPAQUE
+    samples: ClassVar[tuple[Sample, ...]] = ()
+    tolerance: ClassVar[dict[str, float]] = {}
+    """Relative tolerance by dtype name where the default of the tests is too strict, with a comment why."""
+    deterministic: ClassVar[bool] = True
+    """False for operators whose result is random; they are never folded or merged."""
+
+    # The inputs of each operator differ, so the base declares them loosely (Any).
+    def infer(self, *inputs: Any, **_: Any) -> Any:
+        """Result type(s) from input types (`TensorType` or None). Raises ShapeError on misfit."""
+        raise NotImplementedError
+
+    def reference(self, *inputs: Any, **_: Any) -> Any:
+        """Result array(s) in plain numpy: the meaning of the operator."""
+        raise NotImplementedError
+
+    def lower(self, *inputs: Any, **_: Any) -> Any:
+        """Result tensor expression(s) from `te.Tensor` inputs. Raises Unlowerable where it has none."""
+        raise Unlowerable(f"{self.op_name} has no tensor expression")
+
+    def flops(self, inputs: tuple[TensorType, ...], outputs: tuple[TensorType, ...]) -> int | None:
+        """Floating-point operations of one run (static shapes), or None: counted from the expression."""
+        return None
+
+    def subgraphs(self) -> dict[str, Any]:
+        """The attributes that are graphs, by name."""
+        return {}
+
+    @classmethod
+    def has_lowering(cls) -> bool:
+        """True if the operator defines a tensor expression (it may still refuse some uses)."""
+        return cls.lower is not Operator.lower
+
+    def attributes(self) -> dict[str, Any]:
+        """Attribute values by name, in order of declaration."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+    def non_default_attributes(self) -> dict[str, Any]:
+        """Attribute values that differ from their defaults."""
+        result = {}
+        for f in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, f.name)
+            if f.default is dataclasses.MISSING or not _same(value, f.default):
+                result[f.name] = value
+        return result
+
+    def __str__(self) -> str:
+        return self.op_name
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        return a is b
+    return bool(a == b) and type(a) is type(b)
+
+
+O = TypeVar("O", bound=type)  # noqa: E741
+
+
+@dataclass_transform(frozen_default=True, eq_default=True)
+def operator(name: str) -> Callable[[O], O]:
+    """Makes a class a frozen dataclass and registers it as the operator of that name."""
+
+    def decorate(cls: O) -> O:
+        made = dataclass(frozen=True, eq=True)(cls)
+        made.op_name = name  # type: ignore[attr-defined]
+        OPERATORS.add(name, made)
+        return made
+
+    return decorate
+
+
+def operator_class(name: str) -> type[Operator]:
+    """The operator class of that name."""
+    return OPERATORS.get(name)
+
+
+def outputs_of(result: Any) -> tuple[Any, ...]:
+    """The results of infer, reference or lower as a tuple."""
+    return result if isinstance(result, tuple) else (result,)
+
+
+def infer_types(op: Operator, inputs: list[ValueType | None]) -> tuple[ValueType, ...]:
+    """All result types of an operator."""
+    return outputs_of(op.infer(*inputs))

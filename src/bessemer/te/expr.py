@@ -1,0 +1,485 @@
+"""Scalar expressions: the one language of tensor expressions and loop IR.
+
+Pure and typed; built with operators and the functions below; compared by identity
+(`key` gives a structural key). Index arithmetic is i64.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Union
+
+import numpy as np
+
+from bessemer.core.dtypes import DType, boolean, f32, i64
+
+if TYPE_CHECKING:
+    from bessemer.te.tensor import IterVar
+
+Number = Union[int, float, bool, np.generic]
+ExprLike = Union["Expr", Number]
+
+ARITHMETIC = ("+", "-", "*", "/", "//", "%", "min", "max", "pow", "&", "|", "^", "<<", ">>",
+              "fmod", "rem")
+"""`/` is true division for floats and C-like truncating division for integers; `//` and `%` floor
+(numpy semantics); `rem` and `fmod` take the sign of the dividend."""
+COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
+UNARY = ("neg", "abs", "not", "sign", "floor", "ceil", "round", "trunc", "sqrt", "rsqrt", "exp", "log",
+         "log1p", "expm1", "tanh", "sigmoid", "erf", "sin", "cos", "tan", "asin", "acos", "atan",
+         "sinh", "cosh", "asinh", "acosh", "atanh", "isnan", "isinf", "invert")
+"""`not` is logical (bool), `invert` flips all bits, `round` is half to even."""
+
+
+class Expr:
+    """Base of all expressions; `dtype` is the element type of the result."""
+
+    __slots__ = ()
+    dtype: DType
+
+    # Arithmetic with numbers takes the dtype of the expression.
+    def __add__(self, other: ExprLike) -> "Expr":
+        return binary("+", self, other)
+
+    def __radd__(self, other: ExprLike) -> "Expr":
+        return binary("+", other, self)
+
+    def __sub__(self, other: ExprLike) -> "Expr":
+        return binary("-", self, other)
+
+    def __rsub__(self, other: ExprLike) -> "Expr":
+        return binary("-", other, self)
+
+    def __mul__(self, other: ExprLike) -> "Expr":
+        return binary("*", self, other)
+
+    def __rmul__(self, other: ExprLike) -> "Expr":
+        return binary("*", other, self)
+
+    def __truediv__(self, other: ExprLike) -> "Expr":
+        return binary("/", self, other)
+
+    def __rtruediv__(self, other: ExprLike) -> "Expr":
+        return binary("/", other, self)
+
+    def __floordiv__(self, other: ExprLike) -> "Expr":
+        return binary("//", self, other)
+
+    def __rfloordiv__(self, other: ExprLike) -> "Expr":
+        return binary("//", other, self)
+
+    def __mod__(self, other: ExprLike) -> "Expr":
+        return binary("%", self, other)
+
+    def __neg__(self) -> "Expr":
+        return unary("neg", self)
+
+    def __and__(self, other: ExprLike) -> "Expr":
+        return binary("&", self, other)
+
+    def __or__(self, other: ExprLike) -> "Expr":
+        return binary("|", self, other)
+
+    def __xor__(self, other: ExprLike) -> "Expr":
+        return binary("^", self, other)
+
+    def __lshift__(self, other: ExprLike) -> "Expr":
+        return binary("<<", self, other)
+
+    def __rshift__(self, other: ExprLike) -> "Expr":
+        return binary(">>", self, other)
+
+    def __invert__(self) -> "Expr":
+        return unary("not" if self.dtype.kind == "bool" else "invert", self)
+
+    def __lt__(self, other: ExprLike) -> "Expr":
+        return binary("<", self, other)
+
+    def __le__(self, other: ExprLike) -> "Expr":
+        return binary("<=", self, other)
+
+    def __gt__(self, other: ExprLike) -> "Expr":
+        return binary(">", self, other)
+
+    def __ge__(self, other: ExprLike) -> "Expr":
+        return binary(">=", self, other)
+
+    def __bool__(self) -> bool:
+        raise TypeError("an expression has no truth value; use te.where, &, |, te.equal")
+
+    def __str__(self) -> str:
+        return text(self)
+
+    __repr__ = __str__
+
+    def children(self) -> tuple["Expr", ...]:
+        """Operand expressions."""
+        return ()
+
+    def with_children(self, children: tuple["Expr", ...]) -> "Expr":
+        """The same node over other operands."""
+        return self
+
+
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
+class Const(Expr):
+    """A literal."""
+
+    value: Any
+    dtype: DType
+
+
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
+class Var(Expr):
+    """A scalar variable: a loop index or a symbolic extent."""
+
+    name: str
+    dtype: DType = i64
+
+
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
+class Binary(Expr):
+    """Arithmetic or comparison of two operands of equal dtype."""
+
+    op: str
+    a: Expr
+    b: Expr
+    dtype: DType
+
+    def children(self) -> tuple[Expr, ...]:
+        return (self.a, self.b)
+
+    def with_children(self, children: tuple[Expr, ...]) -> Expr:
+        return binary(self.op, *children)
+
+
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
+class Unary(Expr):
+    """A function of one operand, of the same dtype (`isnan`, `isinf`, `not` give bool)."""
+
+    op: str
+    a: Expr
+    dtype: DType
+
+    def children(self) -> tuple[Expr, ...]:
+        return (self.a,)
+
+    def with_children(self, children: tuple[Expr, ...]) -> Expr:
+        return unary(self.op, *children)
+
+
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
+class Select(Expr):
+    """`a` where `condition` holds, else `b`; loads of the side not taken have no effect."""
+
+    condition: Expr
+    a: Expr
+    b: Expr
+    dtype: DType
+
+    def children(self) -> tuple[Expr, ...]:
+        return (self.condition, self.a, self.b)
+
+    def with_children(self, children: tuple[Expr, ...]) -> Expr:
+        return where(*children)
+
+
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
+class Cast(Expr):
+    """Conversion as C does it: float to integer truncates, to bool is != 0, bool to number 0 or 1."""
+
+    a: Expr
+    dtype: DType
+
+    def children(self) -> tuple[Expr, ...]:
+        return (self.a,)
+
+    def with_children(self, children: tuple[Expr, ...]) -> Expr:
+        return cast(children[0], self.dtype)
+
+
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
+class Bitcast(Expr):
+    """The same bits read as another dtype of equal size."""
+
+    a: Expr
+    dtype: DType
+
+    def children(self) -> tuple[Expr, ...]:
+        return (self.a,)
+
+    def with_children(self, children: tuple[Expr, ...]) -> Expr:
+        return Bitcast(children[0], self.dtype)
+
+
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
+class Load(Expr):
+    """One element of a tensor (or, in loop IR, of a buffer).
+
+    With `fill`, an index outside the tensor gives that value instead of being an error.
+    """
+
+    tensor: Any  # te.Tensor in tensor expressions, lower.Buffer in loop IR
+    indices: tuple[Expr, ...]
+    dtype: DType
+    fill: Const | None = None
+
+    def children(self) -> tuple[Expr, ...]:
+        return self.indices
+
+    def with_children(self, children: tuple[Expr, ...]) -> Expr:
+        return Load(self.tensor, children, self.dtype, self.fill)
+
+
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
+class Reduce(Expr):
+    """A reduction over axes; only allowed as the whole body of a compute.
+
+    `kind` is sum, prod, max, min, argmax, argmin. max and min pass NaN on (numpy). The arg kinds
+    give the linear position (i64) of the first extreme along the axes; `last` asks for the last one.
+    """
+
+    kind: str
+    body: Expr
+    axes: "tuple[IterVar, ...]"
+    dtype: DType
+    last: bool = False
+
+    def children(self) -> tuple[Expr, ...]:
+        return (self.body,)
+
+    def with_children(self, children: tuple[Expr, ...]) -> Expr:
+        return Reduce(self.kind, children[0], self.axes, self.dtype, self.last)
+
+
+# -- constructors -------------------------------------------------------------------------------
+
+
+def const(value: Number, dtype: DType = f32) -> Const:
+    """A literal of that dtype (rounded to it)."""
+    if dtype.kind == "bool":
+        return Const(bool(value), dtype)
+    if dtype.is_integer:
+        return Const(int(value), dtype)
+    with np.errstate(all="ignore"):
+        return Const(float(np.asarray(value, dtype.numpy).astype(np.float64)), dtype)
+
+
+def wrap(value: ExprLike, like: DType) -> Expr:
+    """A number as a literal of `like`; an expression as it is."""
+    return value if isinstance(value, Expr) else const(value, like)
+
+
+def _fold_index(op: str, a: Expr, b: Expr) -> Expr | None:
+    """Folds integer arithmetic, so that index expressions stay small."""
+    x = a.value if isinstance(a, Const) else None
+    y = b.value if isinstance(b, Const) else None
+    if x is not None and y is not None:
+        fold: dict[str, Callable[[int, int], int]] = {
+            "+": lambda p, q: p + q, "-": lambda p, q: p - q, "*": lambda p, q: p * q,
+            "min": min, "max": max,
+        }
+        if op in fold:
+            return const(fold[op](x, y), a.dtype)
+        if op in ("//", "%") and y != 0:
+            return const(x // y if op == "//" else x % y, a.dtype)
+        return None
+    if op == "+" and (x == 0 or y == 0):
+        return b if x == 0 else a
+    if op == "-" and y == 0:
+        return a
+    if op == "*" and (x == 0 or y == 0):
+        return const(0, a.dtype)
+    if op == "*" and (x == 1 or y == 1):
+        return b if x == 1 else a
+    if op == "//" and y == 1:
+        return a
+    if op == "%" and y == 1:
+        return const(0, a.dtype)
+    return None
+
+
+def binary(op: str, a: ExprLike, b: ExprLike) -> Expr:
+    """A binary operation; a number takes the dtype of the other side.
+
+    Raises: TypeError if the dtypes differ.
+    """
+    if not isinstance(a, Expr):
+        assert isinstance(b, Expr)
+        a = const(a, b.dtype)
+    if not isinstance(b, Expr):
+        b = const(b, a.dtype)
+    if a.dtype != b.dtype:
+        raise TypeError(f"operands of {op!r} are {a.dtype} and {b.dtype}; cast one")
+    if op in COMPARISONS:
+        return Binary(op, a, b, boolean)
+    if a.dtype == i64:
+        folded = _fold_index(op, a, b)
+        if folded is not None:
+            return folded
+    return Binary(op, a, b, a.dtype)
+
+
+def unary(op: str, a: Expr) -> Expr:
+    """A function of one operand."""
+    assert op in UNARY, op
+    return Unary(op, a, boolean if op in ("not", "isnan", "isinf") else a.dtype)
+
+
+def _unary_function(op: str) -> Callable[[Expr], Expr]:
+    def function(a: Expr) -> Expr:
+        return unary(op, a)
+
+    function.__name__ = op
+    function.__doc__ = f"Elementwise {op}."
+    return function
+
+
+exp, log, log1p, expm1 = (_unary_function(op) for op in ("exp", "log", "log1p", "expm1"))
+sqrt, rsqrt, tanh, sigmoid, erf = (
+    _unary_function(op) for op in ("sqrt", "rsqrt", "tanh", "sigmoid", "erf"))
+sin, cos, tan, asin, acos, atan = (
+    _unary_function(op) for op in ("sin", "cos", "tan", "asin", "acos", "atan"))
+sinh, cosh, asinh, acosh, atanh = (
+    _unary_function(op) for op in ("sinh", "cosh", "asinh", "acosh", "atanh"))
+floor, ceil, round_, trunc, sign, abs_ = (
+    _unary_function(op) for op in ("floor", "ceil", "round", "trunc", "sign", "abs"))
+isnan, isinf = (_unary_function(op) for op in ("isnan", "isinf"))
+
+
+def minimum(a: ExprLike, b: ExprLike) -> Expr:
+    """The smaller; NaN if either is NaN (numpy.minimum)."""
+    return binary("min", a, b)
+
+
+def maximum(a: ExprLike, b: ExprLike) -> Expr:
+    """The larger; NaN if either is NaN (numpy.maximum)."""
+    return binary("max", a, b)
+
+
+def power(a: ExprLike, b: ExprLike) -> Expr:
+    """`a` to the power of `b`."""
+    return binary("pow", a, b)
+
+
+def equal(a: ExprLike, b: ExprLike) -> Expr:
+    """Elementwise ==."""
+    return binary("==", a, b)
+
+
+def not_equal(a: ExprLike, b: ExprLike) -> Expr:
+    """Elementwise !=."""
+    return binary("!=", a, b)
+
+
+def where(condition: Expr, a: ExprLike, b: ExprLike) -> Expr:
+    """`a` where the condition holds, else `b`; a number takes the other side's dtype."""
+    if not isinstance(a, Expr) and not isinstance(b, Expr):
+        a = const(a, f32)
+    if not isinstance(a, Expr):
+        assert isinstance(b, Expr)
+        a = const(a, b.dtype)
+    if not isinstance(b, Expr):
+        b = const(b, a.dtype)
+    if a.dtype != b.dtype:
+        raise TypeError(f"sides of where are {a.dtype} and {b.dtype}")
+    if isinstance(condition, Const):
+        return a if condition.value else b
+    return Select(condition, a, b, a.dtype)
+
+
+def cast(a: ExprLike, dtype: DType) -> Expr:
+    """Conversion to a dtype; a no-op if it has it."""
+    if not isinstance(a, Expr):
+        return const(a, dtype)
+    if a.dtype == dtype:
+        return a
+    if isinstance(a, Const) and a.dtype.is_integer and (dtype.is_integer or dtype.is_float):
+        return const(a.value, dtype)
+    return Cast(a, dtype)
+
+
+def bitcast(a: Expr, dtype: DType) -> Expr:
+    """The same bits as another dtype of equal size."""
+    return Bitcast(a, dtype)
+
+
+def index(value: ExprLike) -> Expr:
+    """An index expression: an i64 literal for a number, a cast for other integer dtypes."""
+    return cast(value, i64) if isinstance(value, Expr) else const(value, i64)
+
+
+# -- walking ------------------------------------------------------------------------------------
+
+
+def walk(expr: Expr) -> Iterator[Expr]:
+    """Every node of the expression, each once, parents before children."""
+    seen: set[int] = set()
+    stack = [expr]
+    while stack:
+        node = stack.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        yield node
+        stack.extend(node.children())
+
+
+def rewrite(expr: Expr, visit: Callable[[Expr], Expr | None], memo: dict[int, Any] | None = None
+            ) -> Expr:
+    """Rebuilds an expression bottom-up; `visit` (on the rebuilt node) returns a replacement or None.
+
+    Shared subexpressions stay shared.
+    """
+    memo = {} if memo is None else memo
+    found = memo.get(id(expr))
+    if found is not None:
+        return found[1]  # type: ignore[no-any-return]
+    children = expr.children()
+    fresh = tuple(rewrite(child, visit, memo) for child in children)
+    node = expr if all(a is b for a, b in zip(children, fresh)) else expr.with_children(fresh)
+    replaced = visit(node)
+    result = node if replaced is None else replaced
+    memo[id(expr)] = (expr, result)
+    return result
+
+
+def substitute(expr: Expr, values: Mapping[Expr, Expr]) -> Expr:
+    """Replaces variables (by identity)."""
+    table = {id(k): v for k, v in values.items()}
+    return rewrite(expr, lambda node: table.get(id(node)))
+
+
+def loads(expr: Expr) -> list[Load]:
+    """All loads of an expression."""
+    return [node for node in walk(expr) if isinstance(node, Load)]
+
+
+# -- text ---------------------------------------------------------------------------------------
+
+
+def text(expr: Expr) -> str:
+    """The expression as text that `te.parse` reads back."""
+    match expr:
+        case Const(value=value, dtype=dtype):
+            plain = str(value).lower() if isinstance(value, bool) else repr(value)
+            return plain if dtype in (i64, boolean) else f"{dtype}({plain})"
+        case Var(name=name):
+            return name
+        case Binary(op=op, a=a, b=b):
+            if op in ("min", "max", "pow", "fmod", "rem"):
+                return f"{op}({text(a)}, {text(b)})"
+            return f"({text(a)} {op} {text(b)})"
+        case Unary(op=op, a=a):
+            return f"{op}({text(a)})"
+        case Select(condition=condition, a=a, b=b):
+            return f"select({text(condition)}, {text(a)}, {text(b)})"
+        case Cast(a=a, dtype=dtype):
+            return f"{dtype}({text(a)})"
+        case Bitcast(a=a, dtype=dtype):
+            return f"bits.{dtype}({text(a)})"
+        case Load(tensor=tensor, indices=indices, fill=fill):
+            tail = f" else {text(fill)}" if fill is not None else ""
+            return f"{tensor.name}[{', '.join(map(text, indices))}{tail}]"
+        case Reduce(kind=kind, body=body, axes=axes):
+            over = ", ".join(f"{axis.name}:{axis.extent}" for axis in axes)
+            return f"{kind}({text(body)}, over=({over}))"
+    raise TypeError(type(expr))
