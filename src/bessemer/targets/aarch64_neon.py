@@ -1,4 +1,4 @@
-"""64-bit Arm with NEON, half-precision arithmetic and dot product (Neoverse N1, Apple M1 and later)."""
+"""64-bit Arm with NEON, half precision and dot product (Neoverse N1, Apple M1 and later)."""
 
 from bessemer.targets.target import Target, target
 

@@ -1,4 +1,4 @@
-"""This machine as a target: flags from /proc/cpuinfo, caches from /sys, cores from the affinity mask."""
+"""The host as a target: flags from /proc/cpuinfo, caches from /sys, cores by affinity."""
 
 import dataclasses
 import os
@@ -15,7 +15,7 @@ _UNITS = {"K": 10, "M": 20, "G": 30}
 
 
 def parse_cpu_flags(cpuinfo: str) -> frozenset[str]:
-    """The flags of the first processor in the text of /proc/cpuinfo (x86 `flags`, Arm `Features`)."""
+    """The flags of the first processor in a text of /proc/cpuinfo (Arm calls them Features)."""
     for line in cpuinfo.splitlines():
         key, _, value = line.partition(":")
         if key.strip() in ("flags", "Features"):
@@ -64,7 +64,7 @@ def parse_size_bytes(text: str) -> int:
 
 
 def cache_sizes_bytes(root: Path = _CACHES) -> dict[int, int]:
-    """Size by level of the data caches of the first processor; levels that /sys hides are left out."""
+    """Bytes by level of the first processor's data caches; levels that /sys hides are left out."""
     sizes: dict[int, int] = {}
     for entry in sorted(root.glob("index*")):
         try:

@@ -12,8 +12,8 @@ class Target:
     """A chip as data.
 
     `triple`, `cpu` and `features` are LLVM's words. `requires` lists the flags, named as in
-    /proc/cpuinfo, that a machine must show to run code of this target. Cache sizes are those of one core
-    (`l3_bytes` is shared) and are typical values until `host_target` replaces them with measured ones.
+    /proc/cpuinfo, that a machine must show to run code of this target. Cache sizes are those of
+    one core (`l3_bytes` is shared) and typical; `host_target` replaces them with real ones.
     """
 
     name: str
@@ -50,7 +50,8 @@ class Target:
         )
         return (
             f"{self.name}: {self.triple} {self.cpu}, {self.vector_registers} vector registers of "
-            f"{self.vector_bits} bits, {caches}, {self.cores} cores, needs {' '.join(self.requires)}"
+            f"{self.vector_bits} bits, {caches}, {self.cores} cores, "
+            f"needs {' '.join(self.requires)}"
         )
 
 
