@@ -17,7 +17,7 @@ import llvmlite.binding as llvm
 from bessemer.core.errors import CodegenError
 from bessemer.targets import Target
 
-DEFAULT_PASSES = "O1"
+DEFAULT_PASSES = "sroa,instcombine,simplifycfg"
 """What `emit_object` runs when it is not told: see `pass_names`."""
 
 _PIPELINES = {"O0": 0, "O1": 1, "O2": 2, "O3": 3}

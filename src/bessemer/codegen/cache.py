@@ -1,0 +1,111 @@
+"""A content-addressed cache of compiled objects on disk, shared by all processes of a user.
+
+An entry is one file named by the hash of everything that went into the object; it starts with the
+SHA-256 of the object, so a damaged file is noticed, ignored and written anew.
+"""
+
+import hashlib
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+from bessemer.targets import Target
+
+_LOG = logging.getLogger("bessemer.codegen")
+_DIGEST_BYTES = 32
+DEFAULT_LIMIT_BYTES = 512 << 20
+
+
+def object_key(text: str, target: Target, passes: str, version: str) -> str:
+    """The name under which the object of an IR text is kept.
+
+    It depends on what code generation reads: the text, the target's triple, cpu and features, the
+    passes, and `version`, the words of `emit.compiler_version`.
+    """
+    digest = hashlib.sha256()
+    for part in (version, target.triple, target.cpu, target.features, passes, text):
+        data = part.encode()
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+class ObjectCache:
+    """Objects by key in a directory; `directory` None keeps nothing.
+
+    Failing reads and writes are never errors: the object is then simply compiled again.
+    """
+
+    def __init__(self, directory: Path | None, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
+        self.directory = directory
+        self.limit_bytes = limit_bytes
+        self._written = 0
+
+    def path(self, key: str) -> Path | None:
+        """The file of a key; None if nothing is kept."""
+        return None if self.directory is None else self.directory / key[:2] / f"{key}.o"
+
+    def load(self, key: str) -> bytes | None:
+        """The object of that key, or None if it is absent or damaged."""
+        path = self.path(key)
+        if path is None:
+            return None
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return None
+        body = data[_DIGEST_BYTES:]
+        if hashlib.sha256(body).digest() != data[:_DIGEST_BYTES]:
+            _LOG.warning("ignoring the damaged cache entry %s", path)
+            return None
+        try:
+            os.utime(path)  # the modification time orders entries by last use
+        except OSError:
+            _LOG.debug("cannot touch %s", path)
+        return body
+
+    def store(self, key: str, body: bytes) -> None:
+        """Keeps an object; readers see all of it or nothing."""
+        path = self.path(key)
+        if path is None:
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(hashlib.sha256(body).digest() + body)
+                os.replace(name, path)
+            except OSError:
+                Path(name).unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            _LOG.warning("the compile cache %s is off: %s", self.directory, error)
+            self.directory = None
+            return
+        self._written += len(body)
+
+    def prune(self) -> int:
+        """Deletes the entries unused for longest while the cache is over its limit; bytes freed.
+
+        Does nothing if this object stored nothing since the last call.
+        """
+        if self.directory is None or not self._written:
+            return 0
+        self._written = 0
+        entries: list[tuple[float, int, Path]] = []
+        for path in self.directory.glob("??/*"):
+            try:
+                status = path.stat()
+            except OSError:
+                continue
+            entries.append((status.st_mtime, status.st_size, path))
+        excess = sum(size for _, size, _ in entries) - self.limit_bytes
+        freed = 0
+        for _, size, path in sorted(entries):
+            if freed >= excess:
+                break
+            path.unlink(missing_ok=True)
+            freed += size
+        return freed
