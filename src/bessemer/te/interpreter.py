@@ -46,7 +46,7 @@ def _reduce(node: Reduce, value: Array, keep: int) -> Array:
     rest = tuple(range(keep, value.ndim))
     dtype = node.body.dtype
     if node.kind in ("argmax", "argmin"):
-        flat = value.reshape(*value.shape[:keep], -1)
+        flat = value.reshape(*value.shape[:keep], math.prod(value.shape[keep:]))
         pick = np.argmax if node.kind == "argmax" else np.argmin
         if node.last:
             return flat.shape[-1] - 1 - pick(flat[..., ::-1], axis=-1)

@@ -1,0 +1,151 @@
+"""Sliding windows: pads, strides, dilations and output extents shared by convolution and pooling."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bessemer.core.errors import ShapeError
+from bessemer.core.shapes import Dim, Shape
+from bessemer.te import Expr
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window that slides over the spatial axes; all defaults are resolved.
+
+    `lows` and `highs` are the pads before and after each axis, `out` the output extents. They are
+    integers when the input extents are.
+    """
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    lows: Shape
+    highs: Shape
+    out: Shape
+
+    @property
+    def rank(self) -> int:
+        """Number of spatial axes."""
+        return len(self.kernel)
+
+    @property
+    def spans(self) -> tuple[int, ...]:
+        """Extent of the window on the input, dilation included."""
+        return tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True))
+
+    @property
+    def pad_lows(self) -> tuple[int, ...]:
+        """The pads before each axis as integers."""
+        return tuple(int(p) for p in self.lows)  # type: ignore[arg-type]
+
+    @property
+    def pad_highs(self) -> tuple[int, ...]:
+        """The pads after each axis as integers."""
+        return tuple(int(p) for p in self.highs)  # type: ignore[arg-type]
+
+    def reaches_outside(self, extents: Sequence[Dim]) -> bool:
+        """True if some window position lies outside the unpadded input."""
+        for axis, extent in enumerate(extents):
+            last = (self.out[axis] - 1) * self.strides[axis] - self.lows[axis] + self.spans[axis]
+            if self.lows[axis] != 0 or not isinstance(last, int) or not isinstance(extent, int):
+                return True
+            if last > extent:
+                return True
+        return False
+
+    def positions(self, outer: Sequence[Expr], inner: Sequence[Expr]) -> list[Expr]:
+        """Input index per spatial axis for output indices and window indices."""
+        return [
+            o * s + k * d - low
+            for o, k, s, d, low in zip(
+                outer, inner, self.strides, self.dilations, self.pad_lows, strict=True
+            )
+        ]
+
+    def view(self, x: Array, fill: Any) -> Array:
+        """The windows of x [n, c, *spatial] as [n, c, *out, *kernel], `fill` in the padding."""
+        pads = [(0, 0), (0, 0)]
+        for axis, extent in enumerate(x.shape[2:]):
+            need = (int(self.out[axis]) - 1) * self.strides[axis] + self.spans[axis]  # type: ignore[arg-type]
+            pads.append((self.pad_lows[axis], max(0, need - extent - self.pad_lows[axis])))
+        padded = np.pad(x, pads, constant_values=fill) if any(map(any, pads)) else x
+        axes = tuple(range(2, 2 + self.rank))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, self.spans, axes)
+        outer = tuple(
+            slice(0, (int(n) - 1) * s + 1, s) if n else slice(0, 0)  # type: ignore[arg-type]
+            for n, s in zip(self.out, self.strides, strict=True)
+        )
+        inner = tuple(slice(None, None, d) for d in self.dilations)
+        return windows[(slice(None), slice(None), *outer, *inner)]
+
+
+def _one_each(name: str, values: tuple[int, ...], count: int, default: int) -> tuple[int, ...]:
+    if not values:
+        return (default,) * count
+    if len(values) != count:
+        raise ShapeError(f"{name} has {len(values)} entries, expected {count}")
+    return values
+
+
+def resolve_window(
+    extents: Sequence[Dim],
+    kernel: Sequence[int],
+    strides: tuple[int, ...] = (),
+    dilations: tuple[int, ...] = (),
+    pads: tuple[int, ...] = (),
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+) -> Window:
+    """The window with defaults filled in, `auto_pad` turned into pads, and output extents.
+
+    Raises: ShapeError if attributes have wrong lengths or values, or the window does not fit.
+    """
+    rank = len(extents)
+    kernel = _one_each("kernel_shape", tuple(kernel), rank, 1)
+    strides = _one_each("strides", strides, rank, 1)
+    dilations = _one_each("dilations", dilations, rank, 1)
+    given = _one_each("pads", pads, 2 * rank, 0)
+    if min((*kernel, *strides, *dilations), default=1) < 1:
+        raise ShapeError(f"kernel {kernel}, strides {strides}, dilations {dilations} must be >= 1")
+    if auto_pad in ("NOTSET", "") and min(given, default=0) < 0:
+        raise ShapeError(f"pads {given} must not be negative")
+    rows = []
+    for axis, extent in enumerate(extents):
+        span = (kernel[axis] - 1) * dilations[axis] + 1
+        pair = (given[axis], given[axis + rank])
+        rows.append(_resolve_axis(extent, span, strides[axis], pair, auto_pad, ceil_mode))
+        out = rows[-1][2]
+        if isinstance(out, int) and out < 1 and extent != 0:
+            raise ShapeError(
+                f"window of extent {span} does not fit spatial axis {axis} of extent {extent} "
+                f"with pads {rows[-1][:2]}"
+            )
+    lows, highs, outs = (tuple(column) for column in zip(*rows, strict=True)) if rows else ((),) * 3
+    return Window(kernel, strides, dilations, lows, highs, outs)
+
+
+def _resolve_axis(
+    extent: Dim, span: int, stride: int, pads: tuple[int, int], auto_pad: str, ceil_mode: int
+) -> tuple[Dim, Dim, Dim]:
+    if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
+        out = (extent + stride - 1) // stride
+        total = (out - 1) * stride + span - extent
+        if isinstance(total, int):
+            total = max(total, 0)
+        less = total // 2
+        more = total - less
+        return (less, more, out) if auto_pad == "SAME_UPPER" else (more, less, out)
+    if auto_pad not in ("NOTSET", "VALID", ""):
+        raise ShapeError(f"auto_pad is {auto_pad!r}; NOTSET, SAME_UPPER, SAME_LOWER or VALID expected")
+    low, high = (0, 0) if auto_pad == "VALID" else pads
+    if not ceil_mode:
+        return low, high, (extent + low + high - span) // stride + 1
+    # Windows that would start in the padding after the input are dropped; both limits have the
+    # form floor((extent + constant) / stride), so the smaller constant decides.
+    reach = low + min(high - span + 2 * stride - 1, stride - 1)
+    return low, high, (extent + reach) // stride
