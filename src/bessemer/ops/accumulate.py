@@ -1,11 +1,13 @@
 """In which type sums are formed: float16 and bfloat16 accumulate in float32 and round once."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from bessemer import te
-from bessemer.core.dtypes import DType, f32
+from bessemer.core.dtypes import DType, dtype_from_numpy, f32
+from bessemer.core.shapes import Dim, product
 from bessemer.te import Expr, Tensor
 
 Array = np.ndarray[Any, Any]
@@ -18,8 +20,18 @@ def wide(dtype: DType) -> DType:
 
 def widen(array: Array) -> Array:
     """The array in the type in which its sums are formed."""
-    small = array.dtype.itemsize < 4 and (array.dtype.kind in "fV" or array.dtype.name == "bfloat16")
-    return array.astype(np.float32) if small else array
+    known = dtype_from_numpy(array.dtype)
+    return array.astype(wide(known).numpy, copy=False)
+
+
+def narrow(values: Any, dtype: Any) -> Array:
+    """The values rounded to that numpy dtype, as an array."""
+    return np.asarray(values).astype(dtype, copy=False)
+
+
+def elements(extents: Sequence[Dim]) -> int:
+    """How many elements static extents have."""
+    return int(product(extents))  # type: ignore[arg-type]
 
 
 def load(expr: Expr) -> Expr:

@@ -9,7 +9,7 @@ from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Dim
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
-from bessemer.ops.accumulate import load, rounded, wide, widen
+from bessemer.ops.accumulate import load, narrow, rounded, widen
 from bessemer.ops.window import Window, resolve_window
 from bessemer.te import Expr, Tensor
 
@@ -124,7 +124,7 @@ class Conv(Operator):
         result = convolve(widen(x), widen(w), self.window(x.shape, w.shape), self.group)
         if bias is not None:
             result = result + widen(bias).reshape(-1, *(1,) * (x.ndim - 2))
-        return result.astype(x.dtype)
+        return narrow(result, x.dtype)
 
     def lower(self, x: Tensor, w: Tensor, bias: Tensor | None = None, **_: Any) -> Tensor:
         total = conv_sum(x, w, self.window(x.shape, w.shape), self.group)
@@ -143,7 +143,9 @@ class Conv(Operator):
     samples = (
         sample("f32[1,3,7,5]", "f32[4,3,3,3]", "f32[4]", pads=(1, 1, 1, 1)),
         sample("f32[2,4,8,9]", "f32[6,4,1,1]"),
-        sample("f32[1,4,9,8]", "f32[6,2,3,2]", "f32[6]", group=2, strides=(2, 3), pads=(0, 1, 2, 0)),
+        sample(
+            "f32[1,4,9,8]", "f32[6,2,3,2]", "f32[6]", group=2, strides=(2, 3), pads=(0, 1, 2, 0)
+        ),
         sample("f32[2,5,6,7]", "f32[5,1,3,3]", "f32[5]", group=5, pads=(1, 1, 1, 1)),
         sample("f32[1,3,6,7]", "f32[6,1,3,3]", group=3, strides=(2, 2), auto_pad="SAME_UPPER"),
         sample("f32[1,2,9,11]", "f32[3,2,3,3]", dilations=(2, 3), auto_pad="SAME_LOWER"),

@@ -8,7 +8,7 @@ from bessemer import te
 from bessemer.core.errors import ShapeError
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
-from bessemer.ops.accumulate import load, rounded, widen
+from bessemer.ops.accumulate import elements, load, narrow, rounded, widen
 from bessemer.ops.pool import norm_power, norm_root
 from bessemer.te import Expr, Tensor
 
@@ -32,7 +32,8 @@ def _reduce(x: Tensor, kind: Any, element: Any, name: str) -> Tensor:
 
     def body(n: Expr, c: Expr, *_: Expr) -> Expr:
         value = element(x[(n, c, *axes)])
-        return kind(value, *axes) if axes else value
+        reduced: Expr = kind(value, *axes) if axes else value
+        return reduced
 
     dtype = element(x.at(*(0,) * x.rank)).dtype
     return te.compute(dtype, (*x.shape[:2], *(1,) * len(axes)), body, name)
@@ -52,11 +53,11 @@ class GlobalAveragePool(Operator):
         return _infer(x)
 
     def reference(self, x: Array) -> Array:
-        return widen(x).mean(axis=_spatial(x), keepdims=True).astype(x.dtype)
+        return narrow(widen(x).mean(axis=_spatial(x), keepdims=True), x.dtype)
 
     def lower(self, x: Tensor, **_: Any) -> Tensor:
         total = _reduce(x, te.sum_, load, "total")
-        scale = te.const(1.0 / float(np.prod(x.shape[2:])), total.dtype)
+        scale = te.const(1.0 / max(elements(x.shape[2:]), 1), total.dtype)
         return te.compute(
             x.dtype, total.shape, lambda *i: te.cast(total[i] * scale, x.dtype), "average"
         )
@@ -81,7 +82,7 @@ class GlobalMaxPool(Operator):
         return _infer(x)
 
     def reference(self, x: Array) -> Array:
-        return x.max(axis=_spatial(x), keepdims=True)
+        return np.asarray(x.max(axis=_spatial(x), keepdims=True))
 
     def lower(self, x: Tensor, **_: Any) -> Tensor:
         return _reduce(x, te.max_, lambda value: value, "globalmax")
@@ -106,7 +107,7 @@ class GlobalLpPool(Operator):
 
     def reference(self, x: Array) -> Array:
         total = (np.abs(widen(x)) ** self.p).sum(axis=_spatial(x), keepdims=True)
-        return (total ** (1.0 / self.p)).astype(x.dtype)
+        return narrow(total ** (1.0 / self.p), x.dtype)
 
     def lower(self, x: Tensor, **_: Any) -> Tensor:
         total = _reduce(x, te.sum_, lambda value: norm_power(value, self.p), "lpsum")

@@ -150,15 +150,18 @@ class Gemm(Operator):
         total = te.compute(dtype, (rows, columns), body, "gemm")
         if self.alpha == 1 and (c is None or self.beta == 0):
             return rounded(total, a.dtype)
-        return te.compute(
-            a.dtype, total.shape, lambda m, n: te.cast(self._finish(total, c, m, n), a.dtype), "scaled"
-        )
+
+        def scaled(m: Expr, n: Expr) -> Expr:
+            return te.cast(self._finish(total, c, m, n), a.dtype)
+
+        return te.compute(a.dtype, total.shape, scaled, "scaled")
 
     def _finish(self, total: Tensor, c: Tensor | None, m: Expr, n: Expr) -> Expr:
         result = total[m, n] if self.alpha == 1 else total[m, n] * te.const(self.alpha, total.dtype)
         if c is not None and self.beta != 0:
             addend = load(c[batch_indices((m, n), c.shape)])
-            result = result + (addend if self.beta == 1 else addend * te.const(self.beta, addend.dtype))
+            scale = te.const(self.beta, addend.dtype)
+            result = result + (addend if self.beta == 1 else addend * scale)
         return result
 
     def flops(self, inputs: tuple[TensorType, ...], outputs: tuple[TensorType, ...]) -> int:

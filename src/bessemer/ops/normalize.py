@@ -1,4 +1,4 @@
-"""Normalisations over trailing axes, channels or groups: Layer, RMS, Instance, Group, MeanVariance, Lp."""
+"""Normalisations along axes: Layer-, RMS-, MeanVariance- and LpNormalization."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Dim, broadcast_shapes
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
-from bessemer.ops.accumulate import load, wide, widen
+from bessemer.ops.accumulate import elements, load, narrow, wide, widen
 from bessemer.ops.matmul import batch_indices
 from bessemer.ops.softmax import resolve_axis
 from bessemer.te import Expr, Tensor
@@ -31,7 +31,7 @@ def _axes(extents: Sequence[Dim]) -> list[te.IterVar]:
 
 
 def _count(extents: Sequence[Dim]) -> float:
-    return float(max(int(np.prod(extents)), 1))
+    return float(max(elements(extents), 1))
 
 
 def mean_of(dtype: DType, outer: Sequence[Dim], inner: Sequence[Dim], element: Element,
@@ -133,22 +133,22 @@ class LayerNormalization(Operator):
         result = centred * inverse * scale.astype(stage)
         if bias is not None:
             result = result + bias.astype(stage)
-        return result.astype(x.dtype), mean, inverse
+        return narrow(result, x.dtype), mean, inverse
 
     def lower(
         self, x: Tensor, scale: Tensor, bias: Tensor | None = None, **_: Any
     ) -> tuple[Tensor, Tensor, Tensor]:
         dtype = stage_type(self.stash_type, x.dtype)
         axis = resolve_axis(self.axis, x.rank)
-        ones = (0,) * (x.rank - axis)
-        outer = (*x.shape[:axis], *(1 for _ in ones))
+        zeros = (te.index(0),) * (x.rank - axis)
+        outer = (*x.shape[:axis], *(1,) * len(zeros))
         mean, variance = moments(
             dtype, outer, x.shape[axis:], lambda o, k: te.cast(x[(*o[:axis], *k)], dtype)
         )
         inverse = inverse_root(variance, self.epsilon)
 
         def body(*i: Expr) -> Expr:
-            o = (*i[:axis], *ones)
+            o = (*i[:axis], *zeros)
             result = (te.cast(x[i], dtype) - mean[o]) * inverse[o]
             result = result * te.cast(scale[batch_indices(i, scale.shape)], dtype)
             if bias is not None:
@@ -194,7 +194,7 @@ class RMSNormalization(Operator):
         values = x.astype(stage)
         square = (values * values).mean(axis=axes, keepdims=True)
         result = values / np.sqrt(square + stage.type(self.epsilon)) * scale.astype(stage)
-        return result.astype(scale.dtype)
+        return narrow(result, scale.dtype)
 
     def lower(self, x: Tensor, scale: Tensor, **_: Any) -> Tensor:
         dtype = stage_type(self.stash_type, x.dtype)
@@ -216,7 +216,8 @@ class RMSNormalization(Operator):
 
     samples = (
         sample("f32[2,3,7]", "f32[7]"), sample("f32[2,3,4,5]", "f32[4,5]", axis=-2, epsilon=0.1),
-        sample("f16[2,9]", "f16[9]"), sample("f16[2,9]", "f32[9]"), sample("f32[2,9]", "f32[1]", axis=0),
+        sample("f16[2,9]", "f16[9]"), sample("f16[2,9]", "f32[9]"),
+        sample("f32[2,9]", "f32[1]", axis=0),
     )
 
 
@@ -245,7 +246,7 @@ class MeanVarianceNormalization(Operator):
         values = widen(x)
         centred = values - values.mean(axis=axes, keepdims=True)
         deviation = np.sqrt((centred * centred).mean(axis=axes, keepdims=True))
-        return (centred / (deviation + values.dtype.type(1e-9))).astype(x.dtype)
+        return narrow(centred / (deviation + values.dtype.type(1e-9)), x.dtype)
 
     def lower(self, x: Tensor, **_: Any) -> Tensor:
         axes = self._reduced(x.rank)
@@ -295,7 +296,7 @@ class LpNormalization(Operator):
         values = widen(x)
         norm = (np.abs(values) ** self.p).sum(axis=self.axis, keepdims=True) ** (1 / self.p)
         safe = np.where(norm == 0, 1, norm)
-        return np.where(norm == 0, 0, values / safe).astype(x.dtype)
+        return narrow(np.where(norm == 0, 0, values / safe), x.dtype)
 
     def lower(self, x: Tensor, **_: Any) -> Tensor:
         axis = resolve_axis(self.axis, x.rank)

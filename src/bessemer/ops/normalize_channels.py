@@ -1,4 +1,4 @@
-"""Normalisations per channel: BatchNormalization, InstanceNormalization, GroupNormalization, LRN."""
+"""Normalisations per channel: Batch-, Instance- and GroupNormalization, LRN."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -9,7 +9,7 @@ from bessemer import te
 from bessemer.core.errors import ShapeError
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
-from bessemer.ops.accumulate import load, wide, widen
+from bessemer.ops.accumulate import load, narrow, wide, widen
 from bessemer.ops.normalize import check_channels, inverse_root, moments, stage_type
 from bessemer.te import Expr, Tensor
 
@@ -50,14 +50,14 @@ class BatchNormalization(Operator):
     ) -> Array | tuple[Array, ...]:
         values = widen(x)
         if not self.training_mode:
-            return self._apply(values, scale, bias, mean, variance).astype(x.dtype)
+            return narrow(self._apply(values, scale, bias, mean, variance), x.dtype)
         axes = tuple(axis for axis in range(x.ndim) if axis != 1)
         now = values.mean(axis=axes), values.var(axis=axes)
         running = [
             widen(old) * self.momentum + current * (1 - self.momentum)
             for old, current in zip((mean, variance), now, strict=True)
         ]
-        y = self._apply(values, scale, bias, *now).astype(x.dtype)
+        y = narrow(self._apply(values, scale, bias, *now), x.dtype)
         return y, running[0].astype(mean.dtype), running[1].astype(variance.dtype)
 
     def _apply(self, x: Array, scale: Array, bias: Array, mean: Array, variance: Array) -> Array:
@@ -65,7 +65,7 @@ class BatchNormalization(Operator):
             per_channel(widen(v), x.ndim) for v in (scale, bias, mean, variance)
         )
         factor = scale / np.sqrt(variance + variance.dtype.type(self.epsilon))
-        return (x - mean) * factor.astype(x.dtype) + bias
+        return narrow((x - mean) * factor.astype(x.dtype) + bias, x.dtype)
 
     def lower(
         self, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, **_: Any
@@ -118,7 +118,7 @@ class InstanceNormalization(Operator):
         variance = (centred * centred).mean(axis=axes, keepdims=True)
         normal = centred / np.sqrt(variance + variance.dtype.type(self.epsilon))
         result = normal * per_channel(widen(scale), x.ndim) + per_channel(widen(bias), x.ndim)
-        return result.astype(x.dtype)
+        return narrow(result, x.dtype)
 
     def lower(self, x: Tensor, scale: Tensor, bias: Tensor, **_: Any) -> Tensor:
         mean, variance = moments(
@@ -133,8 +133,10 @@ class InstanceNormalization(Operator):
         return te.compute(x.dtype, x.shape, body, "instancenorm")
 
     samples = (
-        sample("f32[2,3,4,5]", "f32[3]", "f32[3]"), sample("f32[1,3,7]", "f32[3]", "f32[3]", epsilon=0.1),
-        sample("f16[2,3,4,4]", "f16[3]", "f16[3]"), sample("f64[2,3,2,2,3]", "f64[3]", "f64[3]"),
+        sample("f32[2,3,4,5]", "f32[3]", "f32[3]"),
+        sample("f32[1,3,7]", "f32[3]", "f32[3]", epsilon=0.1),
+        sample("f16[2,3,4,4]", "f16[3]", "f16[3]"),
+        sample("f64[2,3,2,2,3]", "f64[3]", "f64[3]"),
     )
 
 
@@ -158,7 +160,8 @@ class GroupNormalization(Operator):
         if x.shape is not None:
             channels = x.dims[1]
             if self.num_groups < 1 or (isinstance(channels, int) and channels % self.num_groups):
-                raise ShapeError(f"{channels} channels cannot be split into {self.num_groups} groups")
+                groups = self.num_groups
+                raise ShapeError(f"{channels} channels cannot be split into {groups} groups")
         return x.without_value()
 
     def reference(self, x: Array, scale: Array, bias: Array) -> Array:
@@ -168,7 +171,7 @@ class GroupNormalization(Operator):
         variance = (centred * centred).mean(axis=2, keepdims=True)
         normal = (centred / np.sqrt(variance + stage.type(self.epsilon))).reshape(x.shape)
         scale, bias = (per_channel(v.astype(stage), x.ndim) for v in (scale, bias))
-        return (normal * scale + bias).astype(x.dtype)
+        return narrow(normal * scale + bias, x.dtype)
 
     def lower(self, x: Tensor, scale: Tensor, bias: Tensor, **_: Any) -> Tensor:
         dtype = stage_type(self.stash_type, x.dtype)
@@ -227,7 +230,7 @@ class LRN(Operator):
         total = sum(squares[:, k : k + x.shape[1]] for k in range(self.size))
         kind = values.dtype.type
         power = (kind(self.bias) + kind(self.alpha / self.size) * total) ** kind(self.beta)
-        return (values / power).astype(x.dtype)
+        return narrow(values / power, x.dtype)
 
     def lower(self, x: Tensor, **_: Any) -> Tensor:
         k = te.reduce_axis(self.size)

@@ -11,7 +11,7 @@ from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Dim
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
-from bessemer.ops.accumulate import load, rounded, widen
+from bessemer.ops.accumulate import elements, load, narrow, rounded, widen
 from bessemer.ops.window import Window, resolve_window
 from bessemer.te import Expr, Tensor
 from bessemer.te.interpreter import extreme
@@ -107,7 +107,7 @@ class MaxPool(Operator):
             spot = np.broadcast_to(places[axis], flat.shape)
             linear = linear * x.shape[2 + axis] + np.take_along_axis(spot, pick, -1)[..., 0]
         image = np.arange(x.shape[0] * x.shape[1]).reshape(*x.shape[:2], *(1,) * rank)
-        return linear + image * int(np.prod(x.shape[2:]))
+        return np.asarray(linear + image * elements(x.shape[2:]))
 
     def lower(self, x: Tensor, **_: Any) -> tuple[Tensor, Tensor]:
         window = pool_window(self, x.shape)
@@ -128,7 +128,7 @@ class MaxPool(Operator):
         for axis in order:
             linear = linear * te.index(x.shape[2 + axis]) + places[axis]  # type: ignore[arg-type]
         image = i[0] * te.index(x.shape[1]) + i[1]  # type: ignore[arg-type]
-        return image * int(np.prod(x.shape[2:])) + linear
+        return image * elements(x.shape[2:]) + linear
 
     samples = (
         sample("f32[1,2,7,9]", kernel_shape=(3, 3), strides=(2, 2), pads=(1, 1, 1, 1)),
@@ -201,7 +201,7 @@ class AveragePool(Operator):
             low, high = self._limits(window, axis, x.shape[2 + axis])
             count = count[..., None] * ((place >= low) & (place < high)).sum(axis=1)
         with np.errstate(all="ignore"):
-            return (total / count.astype(total.dtype)).astype(x.dtype)
+            return narrow(total / count.astype(total.dtype), x.dtype)
 
     def lower(self, x: Tensor, **_: Any) -> Tensor:
         window = pool_window(self, x.shape)
@@ -278,7 +278,7 @@ class LpPool(Operator):
         window = pool_window(self, x.shape)
         kernel = tuple(range(2 + window.rank, 2 + 2 * window.rank))
         powers = np.abs(window.view(widen(x), 0)) ** self.p
-        return (powers.sum(axis=kernel) ** (1.0 / self.p)).astype(x.dtype)
+        return narrow(powers.sum(axis=kernel) ** (1.0 / self.p), x.dtype)
 
     def lower(self, x: Tensor, **_: Any) -> Tensor:
         window = pool_window(self, x.shape)
@@ -303,7 +303,7 @@ def norm_power(value: Expr, p: int) -> Expr:
 
 
 def norm_root(total: Tensor, p: int) -> Tensor:
-    """total ** (1 / p) as one compute."""
+    """The p-th root of a sum of powers as one compute."""
     if p == 1:
         return total
 

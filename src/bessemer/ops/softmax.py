@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 
 from bessemer import te
+from bessemer.core.dtypes import i64
 from bessemer.core.errors import ShapeError
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
-from bessemer.ops.accumulate import load, widen
+from bessemer.ops.accumulate import load, narrow, widen
 from bessemer.te import Expr, Tensor
 
 Array = np.ndarray[Any, Any]
@@ -27,11 +28,7 @@ def _infer(x: TensorType, axis: int) -> TensorType:
     return x.without_value()
 
 
-def _at(i: tuple[Expr, ...], axis: int, value: Expr | int) -> tuple[Expr | int, ...]:
-    return (*i[:axis], value, *i[axis + 1 :])
-
-
-def shifted(x: Tensor, axis: int, mask: Any = None) -> tuple[Tensor, Tensor]:
+def shifted(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     """Maximum along the axis and, as one compute each, exp(x - max) in the wide type."""
     k = te.reduce_axis(x.shape[axis])
     reduced = (*x.shape[:axis], *x.shape[axis + 1 :])
@@ -87,7 +84,7 @@ class Softmax(Operator):
         if x.rank == 0:
             return te.compute(x.dtype, (), lambda: te.const(1, x.dtype))
         axis = resolve_axis(self.axis, x.rank)
-        _, exps = shifted(x, axis)
+        exps = shifted(x, axis)[1]
         total = sum_along(exps, axis)
 
         def body(*i: Expr) -> Expr:
@@ -122,7 +119,8 @@ class LogSoftmax(Operator):
             return np.zeros_like(x)
         axis = resolve_axis(self.axis, x.ndim)
         centred = widen(x) - widen(x).max(axis=axis, keepdims=True, initial=-np.inf)
-        return (centred - np.log(np.exp(centred).sum(axis=axis, keepdims=True))).astype(x.dtype)
+        total = np.exp(centred).sum(axis=axis, keepdims=True)
+        return narrow(centred - np.log(total), x.dtype)
 
     def lower(self, x: Tensor, **_: Any) -> Tensor:
         if x.rank == 0:
@@ -174,7 +172,7 @@ class Hardmax(Operator):
         k = te.reduce_axis(x.shape[axis])
         reduced = (*x.shape[:axis], *x.shape[axis + 1 :])
         first = te.compute(
-            te.index(0).dtype, reduced, lambda *i: te.argmax(x[(*i[:axis], k, *i[axis:])], k), "first"
+            i64, reduced, lambda *i: te.argmax(x[(*i[:axis], k, *i[axis:])], k), "first"
         )
 
         def body(*i: Expr) -> Expr:

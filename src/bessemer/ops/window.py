@@ -1,4 +1,4 @@
-"""Sliding windows: pads, strides, dilations and output extents shared by convolution and pooling."""
+"""Sliding windows: pads, strides, dilations and output extents of convolution and pooling."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -141,7 +141,8 @@ def _resolve_axis(
         more = total - less
         return (less, more, out) if auto_pad == "SAME_UPPER" else (more, less, out)
     if auto_pad not in ("NOTSET", "VALID", ""):
-        raise ShapeError(f"auto_pad is {auto_pad!r}; NOTSET, SAME_UPPER, SAME_LOWER or VALID expected")
+        known = "NOTSET, SAME_UPPER, SAME_LOWER or VALID"
+        raise ShapeError(f"auto_pad is {auto_pad!r}; {known} expected")
     low, high = (0, 0) if auto_pad == "VALID" else pads
     if not ceil_mode:
         return low, high, (extent + low + high - span) // stride + 1
