@@ -1,0 +1,88 @@
+"""Scales and shifts the output channels of a Conv, ConvTranspose or Gemm in its weights."""
+
+import numpy as np
+
+from bessemer.ir.graph import Graph, Node
+from bessemer.passes.match import Array, attribute, constant, merge_sources
+
+
+def scale_producer(
+    graph: Graph, before: Node, node: Node, scale: Array, shift: Array
+) -> Node | None:
+    """A node that computes `before(x) * scale + shift` per output channel, placed before `node`.
+
+    Shapes: scale and shift [c] or [1].
+    Returns None if weights or bias are not constant, or the values would leave the dtype's range.
+    """
+    weights = constant(before.inputs[1])
+    if weights is None or before.inputs[1] is None or not before.inputs[1].tensor.dtype.is_float:
+        return None
+    bias_value = before.inputs[2] if len(before.inputs) > 2 else None
+    bias = constant(bias_value)
+    if bias_value is not None and bias is None:
+        return None
+    wide = weights.astype(np.float64)
+    if before.op.op_name == "Gemm":
+        folded = _scale_gemm(before, wide, bias, scale, shift)
+    else:
+        folded = _scale_conv(before, wide, bias, scale, shift)
+    if folded is None or not all(np.isfinite(item.astype(weights.dtype)).all() for item in folded):
+        return None
+    new_weights, new_bias = (item.astype(weights.dtype) for item in folded)
+    stem = before.inputs[1].name
+    bias_name = bias_value.name if bias_value is not None else f"{before.name}.bias"
+    inputs = [
+        before.inputs[0], graph.add_constant(stem, new_weights),
+        graph.add_constant(bias_name, new_bias),
+    ]
+    return graph.add_node(
+        before.op, inputs, name=before.name, sources=merge_sources(before, node), before=node
+    )
+
+
+def output_channels(node: Node) -> int | None:
+    """The number of output channels of a Conv, ConvTranspose or Gemm with constant weights."""
+    weights = constant(node.inputs[1])
+    if weights is None:
+        return None
+    match node.op.op_name:
+        case "Conv":
+            return int(weights.shape[0])
+        case "ConvTranspose":
+            return int(weights.shape[1]) * int(attribute(node, "group"))
+        case "Gemm":
+            return int(weights.shape[0 if attribute(node, "transB") else 1])
+    return None
+
+
+def _scale_conv(
+    node: Node, weights: Array, bias: Array | None, scale: Array, shift: Array
+) -> tuple[Array, Array] | None:
+    channels = output_channels(node)
+    assert channels is not None
+    factors = np.broadcast_to(scale, (channels,))
+    tail = (1,) * (weights.ndim - 2)
+    if node.op.op_name == "Conv":
+        scaled = weights * factors.reshape(-1, 1, *tail)
+    else:
+        # ConvTranspose weights are [c, m / group, *kernel]; channels of c belong to groups.
+        group = int(attribute(node, "group"))
+        split = weights.reshape(group, -1, *weights.shape[1:])
+        scaled = (split * factors.reshape(group, 1, -1, *tail)).reshape(weights.shape)
+    old = bias.astype(np.float64) if bias is not None else np.zeros(channels)
+    return scaled, old * factors + np.broadcast_to(shift, (channels,))
+
+
+def _scale_gemm(
+    node: Node, weights: Array, bias: Array | None, scale: Array, shift: Array
+) -> tuple[Array, Array] | None:
+    channels = output_channels(node)
+    assert channels is not None
+    beta = float(attribute(node, "beta"))
+    if beta == 0.0:
+        return None
+    factors = np.broadcast_to(scale, (channels,))
+    scaled = weights * (factors[:, None] if attribute(node, "transB") else factors)
+    old = bias.astype(np.float64) if bias is not None else np.zeros(channels)
+    # y = alpha * a @ b + beta * c, so what is added to c is divided by beta.
+    return scaled, old * factors + np.broadcast_to(shift, (channels,)) / beta
