@@ -9,9 +9,9 @@ from bessemer.zoo.layers import AFTER_LINEAR, activate, add, classifier, conv, c
 # Expansion, kernel, stride of the first, output channels, repeats.
 _STAGES = ((1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3),
            (6, 5, 1, 112, 3), (6, 5, 2, 192, 4), (6, 3, 1, 320, 1))  # fmt: skip
-_AFTER_SILU = 2.5
+_AFTER_SILU = 3.0
 # A gate of about one half multiplies the branch; the projection makes up for it.
-_AFTER_GATE = 6.0
+_AFTER_GATE = 9.0
 
 
 def _squeeze_excite(builder: ModelBuilder, x: str, reduced: int) -> str:
