@@ -15,12 +15,14 @@ class TensorType:
     """dtype and shape of a tensor; `shape` None means unknown rank.
 
     `value` is the content if it is known at build time (then `shape` is static), so that
-    operators such as Reshape can infer from it; it takes no part in comparison.
+    operators such as Reshape can infer from it; it takes no part in comparison. `symbolic` is the
+    content of a small integer tensor, flat, where some elements are symbolic dimensions.
     """
 
     dtype: DType
     shape: Shape | None
     value: np.ndarray[Any, Any] | None = field(default=None, compare=False, repr=False)
+    symbolic: Shape | None = field(default=None, compare=False, repr=False)
 
     @staticmethod
     def of(array: np.ndarray[Any, Any], keep_value: bool = True) -> "TensorType":
@@ -69,7 +71,7 @@ class TensorType:
 
     def without_value(self) -> "TensorType":
         """The same type with no known content."""
-        return replace(self, value=None)
+        return replace(self, value=None, symbolic=None)
 
     def with_shape(self, shape: Shape | None) -> "TensorType":
         """The same dtype with another shape and no known content."""

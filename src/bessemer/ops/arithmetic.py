@@ -1,0 +1,444 @@
+"""Element-wise arithmetic: the four operations, Mod, Pow, rounding, Sum, Mean, Max, Min, Clip."""
+
+from typing import Any
+
+import numpy as np
+
+from bessemer import te
+from bessemer.core.dtypes import boolean, f32, f64
+from bessemer.core.errors import ShapeError
+from bessemer.core.shapes import Shape, Sym
+from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
+from bessemer.ir.types import TensorType
+from bessemer.ops.dims import Array, check_same_dtype, known_dims, with_content
+from bessemer.ops.elementwise import (
+    Binary,
+    Unary,
+    Variadic,
+    broadcast_compute,
+    broadcast_type,
+    is_small_float,
+    known_of,
+    pair_samples_of,
+    samples_of,
+    scalar_operand,
+    widened,
+)
+
+
+class DimArithmetic(Binary):
+    """Base of arithmetic that also computes with symbolic dimensions during inference."""
+
+    def dims(self, a: Shape, b: Shape) -> Shape | None:
+        """The result of paired symbolic elements, or None if it is not expressible."""
+        return None
+
+    def infer(self, a: TensorType, b: TensorType) -> TensorType:
+        made = super().infer(a, b)
+        p, q = known_dims(a), known_dims(b)
+        if p is None or q is None or not a.dtype.is_integer or len(made.dims) > 1:
+            return made
+        count = max(len(p), len(q)) if p and q else 0
+        dims = self.dims(p * count if len(p) == 1 else p, q * count if len(q) == 1 else q)
+        return made if dims is None else with_content(a.dtype.numpy, made.dims, dims)
+
+
+@operator("Add")
+class Add(DimArithmetic):
+    """a + b. Source: ONNX Add-14."""
+
+    def array(self, a: Array, b: Array) -> Any:
+        return a + b
+
+    def scalar(self, a: te.Expr, b: te.Expr) -> te.Expr:
+        return a + b
+
+    def dims(self, a: Shape, b: Shape) -> Shape:
+        return tuple(p + q for p, q in zip(a, b))
+
+
+@operator("Sub")
+class Sub(DimArithmetic):
+    """a - b. Source: ONNX Sub-14."""
+
+    def array(self, a: Array, b: Array) -> Any:
+        return a - b
+
+    def scalar(self, a: te.Expr, b: te.Expr) -> te.Expr:
+        return a - b
+
+    def dims(self, a: Shape, b: Shape) -> Shape:
+        return tuple(p - q for p, q in zip(a, b))
+
+
+@operator("Mul")
+class Mul(DimArithmetic):
+    """a * b. Source: ONNX Mul-14."""
+
+    def array(self, a: Array, b: Array) -> Any:
+        return a * b
+
+    def scalar(self, a: te.Expr, b: te.Expr) -> te.Expr:
+        return a * b
+
+    def dims(self, a: Shape, b: Shape) -> Shape:
+        return tuple(p * q for p, q in zip(a, b))
+
+
+@operator("Div")
+class Div(DimArithmetic):
+    """a / b; integers round toward zero, and give 0 where b is 0. Source: ONNX Div-14."""
+
+    samples = (
+        *pair_samples_of("f32 f16 bf16 f64"), *pair_samples_of("i32 i64 i8 u8", 1, 20),
+        sample(np.array([-7, 7, -7, 7, 0, 5]), np.array([2, -2, -2, 2, 3, 0])),
+    )
+
+    def array(self, a: Array, b: Array) -> Any:
+        return truncating_quotient(a, b) if a.dtype.kind in "iu" else a / b
+
+    def scalar(self, a: te.Expr, b: te.Expr) -> te.Expr:
+        return a / b
+
+    def dims(self, a: Shape, b: Shape) -> Shape | None:
+        # Extents are never negative, so rounding down is rounding toward zero.
+        if any(not isinstance(p, Sym) and p < 0 for p in a + b) or 0 in b:
+            return None
+        return tuple(p // q for p, q in zip(a, b))
+
+
+def truncating_quotient(a: Array, b: Array) -> Array:
+    """The integer quotient rounded toward zero; 0 where b is 0."""
+    quotient, rest = np.floor_divide(a, b), np.mod(a, b)
+    return np.asarray(quotient + ((rest != 0) & ((a < 0) ^ (b < 0))).astype(quotient.dtype))
+
+
+@operator("Mod")
+class Mod(Binary):
+    """Remainder with the sign of b, or with fmod=1 that of a. Source: ONNX Mod-28."""
+
+    fmod: int = 0
+
+    widen = True
+    samples = (
+        *pair_samples_of("f32 f16 f64", 0.5, 3), *pair_samples_of("i32 i64 u8", 1, 9),
+        sample("f32[9]", "f32[9]", fmod=1, low=-3, high=3),
+        sample("bf16[9]", "bf16[9]", fmod=1, low=-3, high=3),
+        sample(np.array([-7, 7, -7, 7]), np.array([3, -3, -3, 3])),
+        sample(np.array([-7, 7, -7, 7]), np.array([3, -3, -3, 3]), fmod=1),
+        sample(np.array([-7, 7, -7.5, 7, np.inf], np.float32),
+               np.array([3, -3, -3, np.inf, 2], np.float32)),
+    )
+
+    def array(self, a: Array, b: Array) -> Any:
+        return np.fmod(a, b) if self.fmod else np.mod(a, b)
+
+    def scalar(self, a: te.Expr, b: te.Expr) -> te.Expr:
+        if not self.fmod:
+            return a % b
+        return te.binary("fmod" if a.dtype.is_float else "rem", a, b)
+
+
+def _power_by_constant(x: te.Expr, exponent: float) -> te.Expr | None:
+    """Short forms of small constant exponents, exact where `pow` is."""
+    if exponent == 1:
+        return x
+    if exponent == 2:
+        return x * x
+    if exponent == 3:
+        return x * x * x
+    if x.dtype.is_float and exponent == 0.5:
+        # pow(-inf, 0.5) is +inf and pow(-0, 0.5) is +0, unlike sqrt.
+        return te.where(te.equal(x, -np.inf), np.inf, te.sqrt(x + 0.0))
+    if x.dtype.is_float and exponent == -1:
+        return te.const(1, x.dtype) / x
+    return None
+
+
+@operator("Pow")
+class Pow(Operator):
+    """x to the power of y, in the dtype of x. Source: ONNX Pow-15.
+
+    Shapes: x [*], y [*] -> z [broadcast]. Integers to a negative power round toward zero.
+    """
+
+    fusion = FusionClass.INJECTIVE
+    samples = (
+        *pair_samples_of("f32 f16 bf16 f64", 0.1, 2),
+        sample("f32[3,2]", np.array(2.0, np.float32)), sample("f32[3,2]", np.array([3], np.int64)),
+        sample("f32[4]", np.array(0.5, np.float32), low=0), sample("f32[3]", "i64[3]", low=0.5),
+        sample("f32[4]", np.array(-1.0, np.float32), low=0.5),
+        sample("i32[5]", "i32[5]", low=0, high=5),
+        sample("i64[5]", np.array(2, np.int64)), sample("f32[]", "f32[]", low=0.5),
+        sample("i32[4]", "f32[4]", low=0, high=3),
+    )
+
+    def infer(self, x: TensorType, y: TensorType) -> TensorType:
+        return broadcast_type(self, x, y)
+
+    def reference(self, x: Array, y: Array) -> Array:
+        with np.errstate(all="ignore"):
+            if x.dtype.kind in "iu" and y.dtype.kind in "iu":
+                exact = np.power(x, np.maximum(y, 0).astype(x.dtype))
+                inverse = np.where(y < 0, np.power(x.astype(np.float64), y), 0)
+                return np.asarray(np.where(y < 0, inverse, exact)).astype(x.dtype)
+            return np.asarray(np.power(widened(x), widened(y))).astype(x.dtype)
+
+    def lower(self, x: te.Tensor, y: te.Tensor, **options: Any) -> te.Tensor:
+        constant = known_of(options, 2)[1]
+        exponent = float(constant.reshape(-1)[0]) if (
+            constant is not None and constant.size == 1) else None
+        if x.dtype.is_integer and exponent not in (1, 2, 3) and x.dtype.bits > 32:
+            raise Unlowerable("Pow of 64-bit integers: f64 would lose digits")
+        wide = f64 if x.dtype.is_integer else f32 if is_small_float(x.dtype) else x.dtype
+
+        def element(p: te.Expr, q: te.Expr) -> te.Expr:
+            if exponent is not None:
+                narrow = p if x.dtype.is_integer else te.cast(p, wide)
+                short = _power_by_constant(narrow, exponent)
+                if short is not None:
+                    return te.cast(short, x.dtype)
+            power = te.power(te.cast(p, wide), te.cast(q, wide))
+            exact = x.dtype.is_integer and y.dtype.is_integer
+            return te.cast(te.round_(power) if exact else power, x.dtype)
+
+        return broadcast_compute(x.dtype, (x, y), element)
+
+
+class _Exact(Unary):
+    """Base of functions that any numeric dtype computes without rounding."""
+
+    widen = False
+    samples = samples_of("f32 f16 bf16 f64 i8 i32 i64")
+
+
+@operator("Neg")
+class Neg(_Exact):
+    """-x. Source: ONNX Neg-13."""
+
+    def array(self, x: Array) -> Any:
+        return -x
+
+    def scalar(self, x: te.Expr) -> te.Expr:
+        return -x
+
+
+@operator("Abs")
+class Abs(_Exact):
+    """|x|. Source: ONNX Abs-13."""
+
+    def array(self, x: Array) -> Any:
+        return np.abs(x)
+
+    def scalar(self, x: te.Expr) -> te.Expr:
+        return x if x.dtype.kind == "uint" else te.abs_(x)
+
+
+@operator("Sign")
+class Sign(_Exact):
+    """-1, 0 or 1. Source: ONNX Sign-13."""
+
+    def array(self, x: Array) -> Any:
+        return np.sign(x)
+
+    def scalar(self, x: te.Expr) -> te.Expr:
+        return te.sign(x)
+
+
+@operator("Floor")
+class Floor(Unary):
+    """The largest integer not above x. Source: ONNX Floor-13."""
+
+    def array(self, x: Array) -> Any:
+        return np.floor(x)
+
+    def scalar(self, x: te.Expr) -> te.Expr:
+        return te.floor(x)
+
+
+@operator("Ceil")
+class Ceil(Unary):
+    """The smallest integer not below x. Source: ONNX Ceil-13."""
+
+    def array(self, x: Array) -> Any:
+        return np.ceil(x)
+
+    def scalar(self, x: te.Expr) -> te.Expr:
+        return te.ceil(x)
+
+
+@operator("Round")
+class Round(Unary):
+    """The nearest integer, halves to even. Source: ONNX Round-22."""
+
+    samples = (
+        *samples_of("f32 f16 bf16 f64"),
+        sample(np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 0.49999997], np.float32)),
+    )
+
+    def array(self, x: Array) -> Any:
+        return np.rint(x)
+
+    def scalar(self, x: te.Expr) -> te.Expr:
+        return te.round_(x)
+
+
+@operator("Reciprocal")
+class Reciprocal(Unary):
+    """1 / x. Source: ONNX Reciprocal-13."""
+
+    samples = samples_of("f32 f16 bf16 f64", 0.1, 4)
+
+    def array(self, x: Array) -> Any:
+        return 1 / x
+
+    def scalar(self, x: te.Expr) -> te.Expr:
+        return te.const(1, x.dtype) / x
+
+
+@operator("Sum")
+class Sum(Variadic):
+    """The sum of all inputs. Source: ONNX Sum-13."""
+
+    widen = True
+
+    def array(self, a: Array, b: Array) -> Any:
+        return a + b
+
+    def scalar(self, a: te.Expr, b: te.Expr) -> te.Expr:
+        return a + b
+
+
+@operator("Mean")
+class Mean(Variadic):
+    """The mean of all inputs. Source: ONNX Mean-13."""
+
+    widen = True
+
+    def array(self, a: Array, b: Array) -> Any:
+        return a + b
+
+    def scalar(self, a: te.Expr, b: te.Expr) -> te.Expr:
+        return a + b
+
+    def finish_array(self, x: Array, count: int) -> Any:
+        return x / np.asarray(count, x.dtype)
+
+    def finish_scalar(self, x: te.Expr, count: int) -> te.Expr:
+        return x / te.const(count, x.dtype)
+
+
+_INTEGERS = (sample("i32[3]", "i32[2,3]"), sample("u8[4]", "u8[]", low=0, high=9))
+
+
+@operator("Max")
+class Max(Variadic):
+    """The largest of all inputs; NaN if one is. Source: ONNX Max-13."""
+
+    samples = (*Variadic.samples, *_INTEGERS)
+
+    def array(self, a: Array, b: Array) -> Any:
+        return np.maximum(a, b)
+
+    def scalar(self, a: te.Expr, b: te.Expr) -> te.Expr:
+        return te.maximum(a, b)
+
+
+@operator("Min")
+class Min(Variadic):
+    """The smallest of all inputs; NaN if one is. Source: ONNX Min-13."""
+
+    samples = (*Variadic.samples, *_INTEGERS)
+
+    def array(self, a: Array, b: Array) -> Any:
+        return np.minimum(a, b)
+
+    def scalar(self, a: te.Expr, b: te.Expr) -> te.Expr:
+        return te.minimum(a, b)
+
+
+@operator("Clip")
+class Clip(Operator):
+    """x limited to [min, max]; max wins where they cross. Source: ONNX Clip-13.
+
+    Shapes: x [*], min [], max [] -> y [*].
+    """
+
+    fusion = FusionClass.INJECTIVE
+    samples = (
+        sample("f32[2,3]", np.array(-1, np.float32), np.array(1, np.float32)),
+        sample("f32[5]", "f32[]", "f32[]"), sample("f32[5]", None, np.array(0.5, np.float32)),
+        sample("f16[5]", np.array(0, np.float16)), sample("i32[7]", "i32[]", None),
+        sample("f32[]"), sample("f32[0,2]", np.array(0, np.float32)),
+        sample("f32[4]", np.array(2, np.float32), np.array(-1, np.float32)),
+        sample("u8[5]", np.array(1, np.uint8), np.array(3, np.uint8), low=0, high=9),
+    )
+
+    def infer(
+        self, x: TensorType, low: TensorType | None = None, high: TensorType | None = None
+    ) -> TensorType:
+        check_same_dtype(self, x, low, high)
+        for bound in (low, high):
+            if bound is not None and bound.is_static and bound.count != 1:
+                raise ShapeError(f"Clip needs scalar bounds, got {bound}")
+        return TensorType(x.dtype, x.shape)
+
+    def reference(self, x: Array, low: Array | None = None, high: Array | None = None) -> Array:
+        y = x if low is None else np.maximum(x, low.reshape(()))
+        y = y if high is None else np.minimum(y, high.reshape(()))
+        return np.array(y, x.dtype)
+
+    def lower(
+        self, x: te.Tensor, low: te.Tensor | None = None, high: te.Tensor | None = None,
+        **options: Any,
+    ) -> te.Tensor:
+        known = (*known_of(options, 3), None, None)
+
+        def element(*i: te.Expr) -> te.Expr:
+            y = x.at(*i)
+            if low is not None:
+                y = te.maximum(y, scalar_operand(low, known[1]))
+            return y if high is None else te.minimum(y, scalar_operand(high, known[2]))
+
+        return te.compute(x.dtype, x.shape, element)
+
+
+@operator("IsNaN")
+class IsNaN(Unary):
+    """True where x is not a number. Source: ONNX IsNaN-20."""
+
+    result = boolean
+    samples = (*samples_of("f32 f16 bf16 f64"), sample(np.array([1, np.nan, np.inf], np.float32)))
+
+    def array(self, x: Array) -> Any:
+        return np.isnan(x)
+
+    def scalar(self, x: te.Expr) -> te.Expr:
+        return te.isnan(x)
+
+
+@operator("IsInf")
+class IsInf(Unary):
+    """True where x is an infinity of the asked signs. Source: ONNX IsInf-20."""
+
+    detect_negative: int = 1
+    detect_positive: int = 1
+
+    result = boolean
+    samples = (
+        *samples_of("f32 f16 bf16 f64"),
+        *(sample(np.array([1, np.nan, np.inf, -np.inf], np.float32),
+                 detect_negative=negative, detect_positive=positive)
+          for negative in (0, 1) for positive in (0, 1)),
+    )
+
+    def array(self, x: Array) -> Any:
+        negative = self.detect_negative and np.isneginf(x)
+        return np.logical_or(negative, self.detect_positive and np.isposinf(x)) & np.isinf(x)
+
+    def scalar(self, x: te.Expr) -> te.Expr:
+        if self.detect_negative and self.detect_positive:
+            return te.isinf(x)
+        if self.detect_negative:
+            return te.equal(x, -np.inf)
+        return te.equal(x, np.inf) if self.detect_positive else te.const(False, boolean)

@@ -1,0 +1,98 @@
+"""What shape inference shares: axes, known integers, symbolic contents, data-dependent extents."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bessemer.core.errors import ShapeError
+from bessemer.core.shapes import Dim, Shape, Sym, symbol
+from bessemer.ir.operator import Operator, Unlowerable
+from bessemer.ir.types import TensorType
+
+Array = np.ndarray[Any, Any]
+Known = Sequence[Array | None]
+"""Parallel to an operator's inputs: the constant array, or None."""
+
+_FRESH = itertools.count()
+
+
+def normalize_axis(axis: int, rank: int) -> int:
+    """The axis counted from the front. Raises: ShapeError if it is outside [-rank, rank)."""
+    if not -rank <= axis < rank:
+        raise ShapeError(f"axis {axis} is out of range for rank {rank}")
+    return axis + rank if axis < 0 else axis
+
+
+def normalize_axes(axes: Sequence[int], rank: int) -> tuple[int, ...]:
+    """The axes counted from the front. Raises: ShapeError if one is out of range or repeated."""
+    result = tuple(normalize_axis(int(axis), rank) for axis in axes)
+    if len(set(result)) != len(result):
+        raise ShapeError(f"axes {tuple(axes)} name one axis twice")
+    return result
+
+
+def known_ints(type: TensorType | None) -> tuple[int, ...] | None:
+    """The elements of an integer tensor whose content is known, else None."""
+    if type is None or type.value is None:
+        return None
+    return tuple(int(element) for element in type.value.reshape(-1))
+
+
+def known_dims(type: TensorType | None) -> Shape | None:
+    """The elements as dimensions (integers or symbols) where they are known, else None."""
+    if type is None:
+        return None
+    ints = known_ints(type)
+    return ints if ints is not None else type.symbolic
+
+
+def constant_ints(known: Known, position: int, op: Operator) -> tuple[int, ...]:
+    """The constant integers of one input, for `lower`. Raises: Unlowerable if they are computed."""
+    array = known[position] if position < len(known) else None
+    if array is None:
+        raise Unlowerable(f"{op.op_name} with input {position} computed at run time")
+    return tuple(int(element) for element in array.reshape(-1))
+
+
+def length_of(type: TensorType) -> int | None:
+    """The extent of a rank-1 tensor if it is a known integer."""
+    if type.shape is None or len(type.shape) != 1 or isinstance(type.shape[0], Sym):
+        return None
+    return type.shape[0]
+
+
+def fresh_dim(op: Operator, position: int = 0) -> Dim:
+    """The symbol of an extent that depends on data.
+
+    One operator object always gives the same symbol, so repeated inference is stable.
+    """
+    numbers: dict[int, int] = op.__dict__.get("_fresh", {})
+    if not numbers:
+        object.__setattr__(op, "_fresh", numbers)
+    number = numbers.setdefault(position, next(_FRESH) if position not in numbers else 0)
+    return symbol(f"?{op.op_name}.{number}")
+
+
+def check_same_dtype(op: Operator, *types: TensorType | None) -> None:
+    """Raises ShapeError if the given types differ in dtype."""
+    names = [type.dtype.name for type in types if type is not None]
+    if len(set(names)) > 1:
+        raise ShapeError(f"{op.op_name} needs inputs of one dtype, got {' and '.join(names)}")
+
+
+def shape_tensor(dims: Sequence[Dim]) -> TensorType:
+    """The type of an i64 vector whose content is those dimensions."""
+    return with_content(np.dtype(np.int64), (len(dims),), tuple(dims))
+
+
+def with_content(dtype: np.dtype[Any], shape: Shape, dims: Shape) -> TensorType:
+    """A type of static shape with the content `dims`, as value if all are integers."""
+    from_numpy = TensorType.of(np.zeros(0, dtype)).dtype
+    ints = [dim for dim in dims if not isinstance(dim, Sym)]
+    if len(ints) == len(dims):
+        extents = [dim for dim in shape if not isinstance(dim, Sym)]
+        value = np.asarray(ints, np.int64).astype(dtype).reshape(extents)
+        return TensorType(from_numpy, shape, value)
+    return TensorType(from_numpy, shape, None, symbolic=dims)
