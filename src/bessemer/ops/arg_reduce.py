@@ -1,0 +1,184 @@
+"""ArgMax, ArgMin and the running folds CumSum and CumProd."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bessemer import te
+from bessemer.core.dtypes import f32, i64
+from bessemer.core.errors import ShapeError
+from bessemer.ir.operator import FusionClass, Operator, Sample, Unlowerable, operator, sample
+from bessemer.ir.types import TensorType
+from bessemer.ops.dims import Array, constant_ints, normalize_axis
+from bessemer.ops.elementwise import is_small_float, known_of, widened
+from bessemer.ops.reduce import reduce_compute, reduced_shape
+
+
+@dataclass(frozen=True)
+class ArgReduction(Operator):
+    """Base of ArgMax and ArgMin: the position (i64) of the first, or last, extreme on an axis.
+
+    Shapes: data [*] -> reduced [axis removed, or 1 with keepdims].
+    """
+
+    axis: int = 0
+    keepdims: int = 1
+    select_last_index: int = 0
+
+    fusion = FusionClass.REDUCTION
+    samples: ClassVar[tuple[Sample, ...]] = (
+        sample("f32[3,4]"), sample("f32[2,3,4]", axis=-1, keepdims=0), sample("f32[7]", axis=0),
+        sample("i32[5,6]", axis=1), sample("i32[5,6]", axis=1, select_last_index=1, keepdims=0),
+        sample("f16[3,5]", axis=1), sample("u8[9]", low=0, high=3, select_last_index=1),
+        sample("f32[0,3]", axis=1), sample("i64[4,2]", axis=-2), sample("bf16[6]"),
+        sample(np.array([1, np.nan, 3, np.nan], np.float32)),
+    )
+
+    def infer(self, data: TensorType) -> TensorType:
+        if data.shape is None:
+            return TensorType(i64, None)
+        axis = normalize_axis(self.axis, data.rank)
+        if data.dims[axis] == 0:
+            raise ShapeError(f"{self.op_name} over an axis of extent 0 of {data}")
+        return TensorType(i64, reduced_shape(data.dims, (axis,), self.keepdims))
+
+    def positions(self, x: Array, axis: int) -> Any:
+        """The positions of the first extremes."""
+        raise NotImplementedError
+
+    def reference(self, data: Array) -> Array:
+        if self.select_last_index:
+            result = data.shape[self.axis] - 1 - self.positions(np.flip(data, self.axis), self.axis)
+        else:
+            result = self.positions(data, self.axis)
+        array = np.asarray(result, np.int64)
+        return np.expand_dims(array, self.axis) if self.keepdims else array
+
+    def expression(self, x: te.Expr, *axes: te.IterVar) -> te.Expr:
+        """The reduction of expressions."""
+        raise NotImplementedError
+
+    def lower(self, data: te.Tensor, **_: Any) -> te.Tensor:
+        axis = normalize_axis(self.axis, data.rank)
+        return reduce_compute(i64, data.shape, (axis,), self.keepdims, self.expression, data.at)
+
+
+@operator("ArgMax")
+class ArgMax(ArgReduction):
+    """The position of the largest; NaN counts as largest. Source: ONNX ArgMax-13."""
+
+    def positions(self, x: Array, axis: int) -> Any:
+        return np.argmax(x, axis)
+
+    def expression(self, x: te.Expr, *axes: te.IterVar) -> te.Expr:
+        return te.argmax(x, *axes, last=bool(self.select_last_index))
+
+
+@operator("ArgMin")
+class ArgMin(ArgReduction):
+    """The position of the smallest; NaN counts as smallest. Source: ONNX ArgMin-13."""
+
+    def positions(self, x: Array, axis: int) -> Any:
+        return np.argmin(x, axis)
+
+    def expression(self, x: te.Expr, *axes: te.IterVar) -> te.Expr:
+        return te.argmin(x, *axes, last=bool(self.select_last_index))
+
+
+def _axis(axis: int) -> Array:
+    return np.array(axis, np.int64)
+
+
+@dataclass(frozen=True)
+class Cumulative(Operator):
+    """Base of CumSum and CumProd: the fold of all elements up to each one along an axis.
+
+    Shapes: x [*], axis [] -> y [*]. `exclusive` leaves the element itself out, `reverse` starts at
+    the end. Lowered by recursive doubling (Hillis and Steele 1986): log2(n) computes.
+    """
+
+    exclusive: int = 0
+    reverse: int = 0
+
+    neutral: ClassVar[int] = 0
+    samples: ClassVar[tuple[Sample, ...]] = (
+        *(sample("f32[2,5]", _axis(1), exclusive=e, reverse=r) for e in (0, 1) for r in (0, 1)),
+        sample("f32[7]", _axis(-1)), sample("f64[3,2,2]", _axis(0)), sample("i32[9]", _axis(0)),
+        sample("i64[1]", _axis(0), exclusive=1), sample("f32[0,2]", _axis(0)),
+        sample("f16[6]", _axis(0)), sample("f32[3]", np.array([0], np.int32)),
+        sample("bf16[6]", _axis(0)),
+    )
+
+    def running(self, x: Array, axis: int) -> Any:
+        """The inclusive fold of arrays."""
+        raise NotImplementedError
+
+    def combine(self, a: te.Expr, b: te.Expr) -> te.Expr:
+        """The fold of two elements."""
+        raise NotImplementedError
+
+    def infer(self, x: TensorType, axis: TensorType) -> TensorType:
+        if x.shape is not None and axis.value is not None:
+            normalize_axis(int(axis.value.reshape(-1)[0]), x.rank)
+        return TensorType(x.dtype, x.shape)
+
+    def reference(self, x: Array, axis: Array) -> Array:
+        along = normalize_axis(int(axis.reshape(-1)[0]), x.ndim)
+        source = np.flip(widened(x), along) if self.reverse else widened(x)
+        if self.exclusive and source.shape[along]:
+            shifted = np.roll(source, 1, along)
+            shifted[(slice(None),) * along + (0,)] = self.neutral
+            source = shifted
+        with np.errstate(all="ignore"):
+            result = self.running(source, along)
+            return np.asarray(np.flip(result, along) if self.reverse else result).astype(x.dtype)
+
+    def lower(self, x: te.Tensor, axis: te.Tensor, **options: Any) -> te.Tensor:
+        along = normalize_axis(constant_ints(known_of(options, 2), 1, self)[0], x.rank)
+        extent = x.shape[along]
+        if not isinstance(extent, int):
+            raise Unlowerable(f"{self.op_name} along a symbolic extent")
+        wide = f32 if is_small_float(x.dtype) else x.dtype
+        direction = 1 if self.reverse else -1
+
+        def moved(source: te.Tensor, i: tuple[te.Expr, ...], distance: int) -> te.Expr:
+            index = i[along] + direction * distance
+            place = (*i[:along], index, *i[along + 1:])
+            return te.cast(source.at(*place, fill=self.neutral), wide)
+
+        stage = te.compute(wide, x.shape, lambda *i: moved(x, i, 1 if self.exclusive else 0))
+        for step in range(math.ceil(math.log2(max(extent, 1)))):
+            stage = self._doubled(stage, moved, 2 ** step)
+        return te.compute(x.dtype, x.shape, lambda *i: te.cast(stage.at(*i), x.dtype))
+
+    def _doubled(self, stage: te.Tensor, moved: Any, distance: int) -> te.Tensor:
+        return te.compute(
+            stage.dtype, stage.shape,
+            lambda *i: self.combine(moved(stage, i, distance), stage.at(*i)),
+        )
+
+
+@operator("CumSum")
+class CumSum(Cumulative):
+    """The running sum. Source: ONNX CumSum-14."""
+
+    def running(self, x: Array, axis: int) -> Any:
+        return np.cumsum(x, axis, dtype=x.dtype)
+
+    def combine(self, a: te.Expr, b: te.Expr) -> te.Expr:
+        return a + b
+
+
+@operator("CumProd")
+class CumProd(Cumulative):
+    """The running product. Source: ONNX CumProd-26."""
+
+    neutral = 1
+
+    def running(self, x: Array, axis: int) -> Any:
+        return np.cumprod(x, axis, dtype=x.dtype)
+
+    def combine(self, a: te.Expr, b: te.Expr) -> te.Expr:
+        return a * b
