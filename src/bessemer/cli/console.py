@@ -1,5 +1,6 @@
 """Where commands write: results to stdout (text or pure JSON), progress and errors to stderr."""
 
+import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,6 +12,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+_UNLIMITED = 100_000
 
 OnProgress = Callable[[str, int, int, str], None]
 
@@ -61,9 +64,12 @@ def print_table(
         table.add_column(name, justify="left" if index < left else "right", overflow="fold")
     for row in rows:
         table.add_row(*(escape(str(cell)) for cell in row))
-    width = None if sys.stdout.isatty() else 10_000
-    console = Console(file=sys.stdout, width=width, highlight=False)
-    console.print(table)
+    if sys.stdout.isatty():
+        Console(file=sys.stdout, highlight=False).print(table)
+        return
+    text = io.StringIO()
+    Console(file=text, width=_UNLIMITED, highlight=False, color_system=None).print(table)
+    print_text("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
 
 
 def escape(text: str) -> str:

@@ -12,6 +12,7 @@ import typer
 from bessemer import __version__
 from bessemer.cli.registry import COMMANDS, Command
 from bessemer.core.errors import BessemerError, InternalError
+from bessemer.core.settings import settings
 
 _SUMMARY = "Bessemer turns a trained model into a fast engine and runs it."
 _GROUPS = {"debug": "Find out which pass or kernel breaks a result."}
@@ -60,12 +61,6 @@ def _program_options(
     pass
 
 
-def debug_level() -> int:
-    """The level of BESSEMER_DEBUG; 0 if it is not set or not a number."""
-    text = os.environ.get("BESSEMER_DEBUG", "")
-    return int(text) if text.isdigit() else 0
-
-
 def _set_up_logging(level: int) -> None:
     wanted = logging.WARNING if level == 0 else logging.INFO if level == 1 else logging.DEBUG
     logging.basicConfig(
@@ -75,33 +70,33 @@ def _set_up_logging(level: int) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the program; returns the exit code: 0 success, 1 an error, 2 wrong usage."""
-    _set_up_logging(debug_level())
+    """Runs the program; returns the exit code: 0 success, 1 an error, 2 wrong usage.
+
+    At BESSEMER_DEBUG=1 and above an error is raised with its traceback instead of one message.
+    """
+    debug = 0
     try:
-        result = make_app()(args=list(arguments) if arguments is not None else None,
-                            prog_name="bessemer", standalone_mode=True)
+        debug = settings().debug
+        _set_up_logging(debug)
+        make_app()(
+            args=list(arguments) if arguments is not None else None, prog_name="bessemer",
+        )
     except SystemExit as stop:
         return _code_of(stop)
-    except BessemerError as error:
-        return _fail(error, type(error).__name__)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (OSError, MemoryError) as error:
-        return _fail(error, type(error).__name__)
-    return result if isinstance(result, int) else 0
+    except (BessemerError, OSError, MemoryError) as error:
+        if debug >= 1:
+            raise
+        sys.stderr.write(f"bessemer: {type(error).__name__}: {error}\n")
+        if isinstance(error, InternalError):
+            sys.stderr.write("This is a fault in Bessemer; BESSEMER_DEBUG=1 shows where.\n")
+        return 1
+    return 0
 
 
 def _code_of(stop: SystemExit) -> int:
     if stop.code is None:
         return 0
     return stop.code if isinstance(stop.code, int) else 1
-
-
-def _fail(error: BaseException, kind: str) -> int:
-    if debug_level() >= 1:
-        raise error
-    sys.stderr.write(f"bessemer: {kind}: {error}\n")
-    if isinstance(error, InternalError):
-        sys.stderr.write("This is a fault in Bessemer; BESSEMER_DEBUG=1 shows where.\n")
-    return 1
