@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from bessemer import te
-from bessemer.core.dtypes import DType, dtype_from_numpy, f32
+from bessemer.core.dtypes import DTYPES, DType, dtype_from_numpy, f32
 from bessemer.core.shapes import Dim, product
 from bessemer.te import Expr, Tensor
 
@@ -44,3 +44,8 @@ def rounded(tensor: Tensor, dtype: DType) -> Tensor:
     if tensor.dtype == dtype:
         return tensor
     return te.compute(dtype, tensor.shape, lambda *i: te.cast(tensor[i], dtype), "rounded")
+
+
+def scalar(value: float, dtype: str) -> Array:
+    """A constant of rank 0, for samples."""
+    return np.asarray(value, DTYPES[dtype].numpy)

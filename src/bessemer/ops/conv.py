@@ -86,6 +86,19 @@ def conv_sum(
     return te.compute(dtype, (x.shape[0], filters, *window.out), body, "conv")
 
 
+def conv_window(op: Any, x: tuple[Dim, ...], w: tuple[Dim, ...]) -> Window:
+    """The resolved window of a convolution operator for shapes of x and w.
+
+    Raises: ShapeError if the kernel extents are not known or the window does not fit.
+    """
+    kernel = tuple(k for k in w[2:] if isinstance(k, int))
+    if len(kernel) != len(w) - 2:
+        raise ShapeError(f"the kernel extents of w {w} must be known")
+    if op.kernel_shape and op.kernel_shape != kernel:
+        raise ShapeError(f"kernel_shape {op.kernel_shape} does not match w {w}")
+    return resolve_window(x[2:], kernel, op.strides, op.dilations, op.pads, op.auto_pad)
+
+
 @operator("Conv")
 class Conv(Operator):
     """Convolution (cross-correlation) with pads, strides, dilations and groups.
@@ -103,31 +116,20 @@ class Conv(Operator):
 
     fusion = FusionClass.COMPLEX_OUT
 
-    def window(self, x: tuple[Dim, ...], w: tuple[Dim, ...]) -> Window:
-        """The resolved window for shapes of x and w; the kernel must be static."""
-        kernel = tuple(k for k in w[2:] if isinstance(k, int))
-        if len(kernel) != len(w) - 2:
-            raise ShapeError(f"the kernel extents of w {w} must be known")
-        if self.kernel_shape and self.kernel_shape != kernel:
-            raise ShapeError(f"kernel_shape {self.kernel_shape} does not match w {w}")
-        return resolve_window(
-            x[2:], kernel, self.strides, self.dilations, self.pads, self.auto_pad
-        )
-
     def infer(self, x: TensorType, w: TensorType, bias: TensorType | None = None) -> TensorType:
         check_conv(x, w, bias, self.group)
         if x.shape is None or w.shape is None:
             return x.with_shape(None)
-        return x.with_shape((x.dims[0], w.dims[0], *self.window(x.dims, w.dims).out))
+        return x.with_shape((x.dims[0], w.dims[0], *conv_window(self, x.dims, w.dims).out))
 
     def reference(self, x: Array, w: Array, bias: Array | None = None) -> Array:
-        result = convolve(widen(x), widen(w), self.window(x.shape, w.shape), self.group)
+        result = convolve(widen(x), widen(w), conv_window(self, x.shape, w.shape), self.group)
         if bias is not None:
             result = result + widen(bias).reshape(-1, *(1,) * (x.ndim - 2))
         return narrow(result, x.dtype)
 
     def lower(self, x: Tensor, w: Tensor, bias: Tensor | None = None, **_: Any) -> Tensor:
-        total = conv_sum(x, w, self.window(x.shape, w.shape), self.group)
+        total = conv_sum(x, w, conv_window(self, x.shape, w.shape), self.group)
         if bias is None:
             return rounded(total, x.dtype)
         given = bias

@@ -12,8 +12,8 @@ from bessemer.core.shapes import Dim, broadcast_shapes
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import elements, load, narrow, wide, widen
+from bessemer.ops.dims import normalize_axis
 from bessemer.ops.matmul import batch_indices
-from bessemer.ops.softmax import resolve_axis
 from bessemer.te import Expr, Tensor
 
 Array = np.ndarray[Any, Any]
@@ -114,7 +114,7 @@ class LayerNormalization(Operator):
         dtype = stage_type(self.stash_type, x.dtype)
         if x.shape is None:
             return x, TensorType(dtype, None), TensorType(dtype, None)
-        axis = resolve_axis(self.axis, x.rank)
+        axis = normalize_axis(self.axis, x.rank)
         check_affine("scale", scale, x.dims)
         check_affine("bias", bias, x.dims)
         statistics = TensorType(dtype, (*x.dims[:axis], *(1,) * (x.rank - axis)))
@@ -124,7 +124,7 @@ class LayerNormalization(Operator):
         self, x: Array, scale: Array, bias: Array | None = None
     ) -> tuple[Array, Array, Array]:
         stage = stage_type(self.stash_type, TensorType.of(x, False).dtype).numpy
-        axes = tuple(range(resolve_axis(self.axis, x.ndim), x.ndim))
+        axes = tuple(range(normalize_axis(self.axis, x.ndim), x.ndim))
         values = x.astype(stage)
         mean = values.mean(axis=axes, keepdims=True)
         centred = values - mean
@@ -139,7 +139,7 @@ class LayerNormalization(Operator):
         self, x: Tensor, scale: Tensor, bias: Tensor | None = None, **_: Any
     ) -> tuple[Tensor, Tensor, Tensor]:
         dtype = stage_type(self.stash_type, x.dtype)
-        axis = resolve_axis(self.axis, x.rank)
+        axis = normalize_axis(self.axis, x.rank)
         zeros = (te.index(0),) * (x.rank - axis)
         outer = (*x.shape[:axis], *(1,) * len(zeros))
         mean, variance = moments(
@@ -184,13 +184,13 @@ class RMSNormalization(Operator):
 
     def infer(self, x: TensorType, scale: TensorType) -> TensorType:
         if x.shape is not None:
-            resolve_axis(self.axis, x.rank)
+            normalize_axis(self.axis, x.rank)
             check_affine("scale", scale, x.dims)
         return TensorType(scale.dtype, x.shape)
 
     def reference(self, x: Array, scale: Array) -> Array:
         stage = stage_type(self.stash_type, TensorType.of(x, False).dtype).numpy
-        axes = tuple(range(resolve_axis(self.axis, x.ndim), x.ndim))
+        axes = tuple(range(normalize_axis(self.axis, x.ndim), x.ndim))
         values = x.astype(stage)
         square = (values * values).mean(axis=axes, keepdims=True)
         result = values / np.sqrt(square + stage.type(self.epsilon)) * scale.astype(stage)
@@ -198,7 +198,7 @@ class RMSNormalization(Operator):
 
     def lower(self, x: Tensor, scale: Tensor, **_: Any) -> Tensor:
         dtype = stage_type(self.stash_type, x.dtype)
-        axis = resolve_axis(self.axis, x.rank)
+        axis = normalize_axis(self.axis, x.rank)
 
         def square(o: Sequence[Expr], k: Sequence[Expr]) -> Expr:
             value = te.cast(x[(*o, *k)], dtype)
@@ -234,7 +234,7 @@ class MeanVarianceNormalization(Operator):
     fusion = FusionClass.REDUCTION
 
     def _reduced(self, rank: int) -> tuple[int, ...]:
-        return tuple(sorted(resolve_axis(axis, rank) for axis in self.axes))
+        return tuple(sorted(normalize_axis(axis, rank) for axis in self.axes))
 
     def infer(self, x: TensorType) -> TensorType:
         if x.shape is not None:
@@ -289,7 +289,7 @@ class LpNormalization(Operator):
         if self.p not in (1, 2):
             raise ShapeError(f"p is {self.p}; 1 or 2 expected")
         if x.shape is not None:
-            resolve_axis(self.axis, x.rank)
+            normalize_axis(self.axis, x.rank)
         return x.without_value()
 
     def reference(self, x: Array) -> Array:
@@ -299,7 +299,7 @@ class LpNormalization(Operator):
         return narrow(np.where(norm == 0, 0, values / safe), x.dtype)
 
     def lower(self, x: Tensor, **_: Any) -> Tensor:
-        axis = resolve_axis(self.axis, x.rank)
+        axis = normalize_axis(self.axis, x.rank)
         k = te.reduce_axis(x.shape[axis])
         reduced = (*x.shape[:axis], *x.shape[axis + 1 :])
 

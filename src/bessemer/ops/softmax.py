@@ -6,25 +6,18 @@ import numpy as np
 
 from bessemer import te
 from bessemer.core.dtypes import i64
-from bessemer.core.errors import ShapeError
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import load, narrow, widen
+from bessemer.ops.dims import normalize_axis
 from bessemer.te import Expr, Tensor
 
 Array = np.ndarray[Any, Any]
 
 
-def resolve_axis(axis: int, rank: int) -> int:
-    """The axis counted from the front. Raises ShapeError if it is out of range."""
-    if not -rank <= axis < rank:
-        raise ShapeError(f"axis {axis} is out of range for rank {rank}")
-    return axis % rank
-
-
 def _infer(x: TensorType, axis: int) -> TensorType:
     if x.shape is not None and (x.rank or axis not in (0, -1)):
-        resolve_axis(axis, x.rank)
+        normalize_axis(axis, x.rank)
     return x.without_value()
 
 
@@ -78,12 +71,12 @@ class Softmax(Operator):
     def reference(self, x: Array) -> Array:
         if x.ndim == 0:
             return np.ones_like(x)
-        return softmax_array(widen(x), resolve_axis(self.axis, x.ndim)).astype(x.dtype)
+        return softmax_array(widen(x), normalize_axis(self.axis, x.ndim)).astype(x.dtype)
 
     def lower(self, x: Tensor, **_: Any) -> Tensor:
         if x.rank == 0:
             return te.compute(x.dtype, (), lambda: te.const(1, x.dtype))
-        axis = resolve_axis(self.axis, x.rank)
+        axis = normalize_axis(self.axis, x.rank)
         exps = shifted(x, axis)[1]
         total = sum_along(exps, axis)
 
@@ -117,7 +110,7 @@ class LogSoftmax(Operator):
     def reference(self, x: Array) -> Array:
         if x.ndim == 0:
             return np.zeros_like(x)
-        axis = resolve_axis(self.axis, x.ndim)
+        axis = normalize_axis(self.axis, x.ndim)
         centred = widen(x) - widen(x).max(axis=axis, keepdims=True, initial=-np.inf)
         total = np.exp(centred).sum(axis=axis, keepdims=True)
         return narrow(centred - np.log(total), x.dtype)
@@ -125,7 +118,7 @@ class LogSoftmax(Operator):
     def lower(self, x: Tensor, **_: Any) -> Tensor:
         if x.rank == 0:
             return te.compute(x.dtype, (), lambda: te.const(0, x.dtype))
-        axis = resolve_axis(self.axis, x.rank)
+        axis = normalize_axis(self.axis, x.rank)
         top, exps = shifted(x, axis)
         total = sum_along(exps, axis)
 
@@ -168,7 +161,7 @@ class Hardmax(Operator):
     def lower(self, x: Tensor, **_: Any) -> Tensor:
         if x.rank == 0:
             return te.compute(x.dtype, (), lambda: te.const(1, x.dtype))
-        axis = resolve_axis(self.axis, x.rank)
+        axis = normalize_axis(self.axis, x.rank)
         k = te.reduce_axis(x.shape[axis])
         reduced = (*x.shape[:axis], *x.shape[axis + 1 :])
         first = te.compute(
