@@ -18,7 +18,7 @@ dev: $(VENV)/dev-installed ## The environment for developers
 check: test ## The same as test
 
 lint: $(VENV)/dev-installed
-	$(BIN)/ruff check src tests examples bench
+	$(BIN)/ruff check src tests examples bench docs
 
 types: $(VENV)/dev-installed
 	$(BIN)/mypy
@@ -36,7 +36,7 @@ sizes: ## Lines of code per folder, and the difference to the last commit
 	@git diff --stat HEAD -- src tests examples | tail -1
 
 map: $(VENV)/dev-installed ## Writes docs/map.md anew
-	$(BIN)/python -m bessemer.debug.map docs/map.md
+	$(BIN)/python docs/make_map.py
 
 digits: $(VENV)/dev-installed ## Trains the demo's network anew
 	$(BIN)/python examples/digits/train.py

@@ -68,7 +68,8 @@ def main() -> int:
         worst = max(worst, float(row["relative_error"]))
         print(
             f"{name:16} {row['relative_error']:8.1e} {row['build_s']:6.1f}s "
-            f"{row['bessemer_ms']:8.2f}ms {row['onnxruntime_ms']:8.2f}ms {row['times_faster']:6.2f}x",
+            f"{row['bessemer_ms']:8.2f}ms {row['onnxruntime_ms']:8.2f}ms "
+            f"{row['times_faster']:6.2f}x",
             flush=True,
         )
         if given.history:
