@@ -1,0 +1,127 @@
+"""`read_onnx`: a path, bytes or ModelProto as a Graph; and ONNX's entry in the table of formats."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import onnx
+
+from bessemer.core.errors import ModelFormatError
+from bessemer.core.shapes import Dim, Sym
+from bessemer.frontends.formats import ModelFormat, Shapes, model_format
+from bessemer.frontends.onnx.importer import Frame, FunctionKey, ModelContext
+from bessemer.frontends.onnx.proto import ModelSource, load_proto, normal_domain, opsets_of
+from bessemer.frontends.onnx.structure import check_names
+from bessemer.frontends.onnx.support import raise_if_unsupported
+from bessemer.frontends.onnx.tensors import TensorReader
+from bessemer.frontends.onnx.types import Symbols, value_type
+from bessemer.ir.graph import Graph
+from bessemer.ir.types import TensorType, ValueType
+
+
+@model_format("onnx", suffixes=(".onnx",))
+class OnnxFormat(ModelFormat):
+    """The Open Neural Network Exchange format."""
+
+    def detect(self, head: bytes) -> bool:
+        """A ModelProto begins with its field 1, ir_version, a small number."""
+        return len(head) >= 2 and head[0] == 0x08 and 1 <= head[1] < 0x80
+
+    def accepts(self, model: object) -> bool:
+        """True for an onnx.ModelProto."""
+        return isinstance(model, onnx.ModelProto)
+
+    # The path, bytes or ModelProto; onnx has no types that mypy could check.
+    def read(self, model: Any, shapes: Shapes | None = None) -> Graph:
+        """The graph of a path, bytes or ModelProto."""
+        return read_onnx(model, shapes=shapes)
+
+
+def read_onnx(model: Any, *, shapes: Shapes | None = None) -> Graph:
+    """The graph of an ONNX model: a path, the bytes of a file, or an onnx.ModelProto.
+
+    `shapes` fixes dimensions: `{"N": 4}` a symbol, `{"x": (4, 3)}` a whole input. Names of nodes
+    and tensors are kept. Initializers that are also listed as inputs are constants.
+    Raises: ModelFormatError, UnsupportedOperatorError (listing all such nodes), ShapeError.
+    """
+    source = load_proto(model)
+    return read_source(source, shapes or {})
+
+
+def read_source(source: ModelSource, shapes: Shapes) -> Graph:
+    """The graph of a parsed model."""
+    proto, label = source.proto, source.label
+    opsets = opsets_of(proto.opset_import, label, old=proto.ir_version < 3)
+    _check_structure(proto, label)
+    raise_if_unsupported(source)
+    symbols = Symbols({**_extents_of_symbols(proto, shapes), **shapes})
+    context = ModelContext(label, TensorReader(label, source.folder), symbols,
+                           functions_of(proto, label))
+    graph = Graph(proto.graph.name or "main", source=label, metadata=_metadata(proto))
+    frame = Frame(context, graph, opsets)
+    initial = {t.name for t in proto.graph.initializer}
+    initial |= {t.values.name for t in proto.graph.sparse_initializer}
+    for value in proto.graph.input:
+        if value.name in initial:
+            continue
+        known = value_type(value.type, value.name, context.symbols, label)
+        if known is None:
+            raise ModelFormatError(f"{label}: input {value.name!r} has no element type; "
+                                   "the model must declare it")
+        known = _fixed(known, value.name, shapes, label)
+        frame.bind(value.name, graph.add_input(value.name, known))
+    frame.fill(proto.graph)
+    return graph
+
+
+def functions_of(proto: Any, label: str) -> Mapping[FunctionKey, Any]:
+    """The model's functions by domain, name and overload. Raises ModelFormatError on doubles."""
+    functions: dict[FunctionKey, Any] = {}
+    for function in proto.functions:
+        key = (normal_domain(function.domain), function.name, function.overload)
+        if key in functions:
+            raise ModelFormatError(f"{label}: function {function.name!r} of domain "
+                                   f"{function.domain!r} is defined twice")
+        functions[key] = function
+    return functions
+
+
+def _check_structure(proto: Any, label: str) -> None:
+    check_names(proto.graph, label)
+    if not proto.graph.output:
+        raise ModelFormatError(f"{label}: the graph has no outputs, so there is nothing to compute")
+
+
+def _fixed(known: ValueType, name: str, shapes: Shapes, label: str) -> ValueType:
+    """The input's type with the shape that the user gave for it."""
+    given = shapes.get(name)
+    if given is None or isinstance(given, int) or not isinstance(known, TensorType):
+        return known
+    shape: tuple[Dim, ...] = tuple(int(extent) for extent in given)
+    fits = known.shape is None or (
+        len(known.shape) == len(shape)
+        and all(isinstance(a, Sym) or a == b for a, b in zip(known.shape, shape, strict=True))
+    )
+    if not fits:
+        raise ModelFormatError(f"{label}: input {name!r} is {known}, but shapes gives it {shape}; "
+                               "only symbolic dimensions can be fixed")
+    return known.with_shape(shape)
+
+
+def _extents_of_symbols(proto: Any, shapes: Shapes) -> dict[str, int]:
+    """What the whole shapes given for inputs say about the symbols in them."""
+    extents = {}
+    for value in proto.graph.input:
+        given = shapes.get(value.name)
+        if given is not None and not isinstance(given, int):
+            for dim, extent in zip(value.type.tensor_type.shape.dim, given, strict=False):
+                if dim.dim_param:
+                    extents[dim.dim_param] = int(extent)
+    return extents
+
+
+def _metadata(proto: Any) -> dict[str, str]:
+    entries = {entry.key: entry.value for entry in proto.metadata_props}
+    for name in ("producer_name", "producer_version", "doc_string"):
+        if getattr(proto, name):
+            entries[name] = getattr(proto, name)
+    return entries

@@ -1,0 +1,190 @@
+"""Which nodes of a model can be imported, and how; found by looking, without importing."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+
+from bessemer.core.errors import ModelFormatError, UnsupportedOperatorError
+from bessemer.core.registry import OPERATORS
+from bessemer.frontends.onnx.proto import NEWEST_OPSET, ModelSource, normal_domain, opsets_of
+from bessemer.frontends.onnx.structure import node_label
+from bessemer.frontends.onnx.versions.table import replacements
+
+COMPILED, OPAQUE, EXPANDED, UNSUPPORTED = "compiled", "opaque", "expanded", "unsupported"
+_MAX_DEPTH = 40
+_LISTED = 50
+
+
+@dataclass(frozen=True)
+class NodeSupport:
+    """How one node of the source model will be handled.
+
+    `kind` is compiled (has a tensor expression), opaque (runs by its reference on the host),
+    expanded (replaced by a function's body) or unsupported; `reason` explains the last.
+    """
+
+    path: str
+    """Node name, behind the names of the nodes and bodies it lies in."""
+    op_type: str
+    domain: str
+    opset: int
+    kind: str
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return (f"{self.path!r}: {self.op_type} of {self.domain or 'ai.onnx'} "
+                f"(opset {self.opset}): {self.reason or self.kind}")
+
+
+def node_support(source: ModelSource) -> Iterator[NodeSupport]:
+    """Every node of a model, those in bodies and in called functions included.
+
+    Raises: ModelFormatError if a node has no opset, or attributes or arity its operator lacks.
+    """
+    proto = source.proto
+    functions = {
+        (normal_domain(f.domain), f.name, f.overload): f for f in proto.functions
+    }
+    opsets = opsets_of(proto.opset_import, source.label, old=proto.ir_version < 3)
+    scan = _Scan(source.label, functions)
+    yield from scan.nodes(proto.graph.node, opsets, "", 0)
+    for function in proto.functions:
+        inner = opsets_of(function.opset_import, source.label) or opsets
+        yield from scan.nodes(function.node, inner, f"function {function.name}", 0)
+
+
+@dataclass(frozen=True)
+class _Scan:
+    label: str
+    functions: Mapping[tuple[str, str, str], Any]
+
+    def nodes(
+        self, nodes: Any, opsets: Mapping[str, int], path: str, depth: int
+    ) -> Iterator[NodeSupport]:
+        if depth > _MAX_DEPTH:
+            raise ModelFormatError(f"{self.label}: {path}: graphs nest more than {_MAX_DEPTH} deep")
+        for index, node in enumerate(nodes):
+            here = "/".join(part for part in (path, node_label(node, index)) if part)
+            yield self._node(node, opsets, here)
+            for attribute in node.attribute:
+                graphs = list(attribute.graphs)
+                if attribute.HasField("g"):
+                    graphs.append(attribute.g)
+                for graph in graphs:
+                    yield from self.nodes(graph.node, opsets, f"{here}/{attribute.name}", depth + 1)
+
+    def _node(self, node: Any, opsets: Mapping[str, int], path: str) -> NodeSupport:
+        domain = normal_domain(node.domain)
+        if not node.op_type:
+            raise ModelFormatError(f"{self.label}: node {path!r} names no operator")
+        opset = opsets.get(domain, 0)
+        made = NodeSupport(path, node.op_type, domain, opset, EXPANDED)
+        if (domain, node.op_type, node.overload) in self.functions:
+            return made
+        if domain not in opsets:
+            if domain == "":
+                raise ModelFormatError(f"{self.label}: node {path!r} ({node.op_type}) is of the "
+                                       "standard domain, but the model imports no opset for it")
+            opset = 1
+        _check_against_schema(node, domain, opset, f"{self.label}: node {path!r} ({node.op_type})")
+        kind, reason = classify(domain, node.op_type, opset)
+        return NodeSupport(path, node.op_type, domain, opset, kind, reason)
+
+
+def classify(domain: str, op_type: str, opset: int) -> tuple[str, str]:
+    """How an operator is handled (see NodeSupport), and why not if it is not."""
+    if domain == "" and op_type == "Constant":
+        return COMPILED, ""
+    kinds = [
+        _classify_newest(domain, name) for name in replacements(domain, op_type, opset)
+    ]
+    for order in (UNSUPPORTED, OPAQUE, EXPANDED):
+        for kind, reason in kinds:
+            if kind == order:
+                return kind, reason
+    return COMPILED, ""
+
+
+def _classify_newest(domain: str, op_type: str) -> tuple[str, str]:
+    key = f"{domain}.{op_type}" if domain else op_type
+    cls = OPERATORS.find(key)
+    if cls is not None:
+        return (COMPILED if cls.has_lowering() else OPAQUE), ""  # type: ignore[attr-defined]
+    try:
+        schema = onnx.defs.get_schema(op_type, NEWEST_OPSET, domain)
+    except onnx.defs.SchemaError:
+        return UNSUPPORTED, _unknown(domain, op_type)
+    if schema.has_context_dependent_function:
+        return EXPANDED, ""
+    if schema.has_function:
+        nodes = schema.function_body.node
+        inner = {f"{normal_domain(node.domain)}.{node.op_type}" for node in nodes}
+        for name in sorted(inner - {".Constant", f"{domain}.{op_type}"}):
+            part, _, inner_type = name.rpartition(".")
+            kind, _ = _classify_newest(part, inner_type)
+            if kind == UNSUPPORTED:
+                return UNSUPPORTED, f"its meaning in ONNX uses {inner_type}, which is not supported"
+        return EXPANDED, ""
+    return UNSUPPORTED, "a standard operator that Bessemer does not have yet"
+
+
+def _unknown(domain: str, op_type: str) -> str:
+    if domain:
+        return f"operators of the domain {domain!r} are not known"
+    names = {schema.name for schema in onnx.defs.get_all_schemas() if not schema.domain}
+    near = difflib.get_close_matches(op_type, sorted(names), n=1)
+    return f"no such operator in ONNX{f'; did the exporter mean {near[0]}?' if near else ''}"
+
+
+def _check_against_schema(node: Any, domain: str, opset: int, where: str) -> None:
+    """Raises ModelFormatError if the node's inputs, outputs or attributes are not as ONNX says."""
+    try:
+        schema = onnx.defs.get_schema(node.op_type, min(opset, 1 << 30), domain)
+    except onnx.defs.SchemaError:
+        return
+    for what, count, least, most in (
+        ("inputs", len(node.input), schema.min_input, schema.max_input),
+        ("outputs", len(node.output), schema.min_output, schema.max_output),
+    ):
+        if not least <= count <= most:
+            raise ModelFormatError(f"{where}: has {count} {what}, but opset {opset} allows "
+                                   f"{least} to {most}")
+    if schema.deprecated:
+        return
+    for attribute in node.attribute:
+        known = schema.attributes.get(attribute.name)
+        if known is None:
+            if attribute.name == "consumed_inputs" or attribute.name.startswith("__"):
+                continue
+            raise ModelFormatError(
+                f"{where}: has no attribute {attribute.name!r} in opset {opset}; known are "
+                f"{', '.join(sorted(schema.attributes)) or 'none'}"
+            )
+        if attribute.type and attribute.type != known.type.value and not attribute.ref_attr_name:
+            raise ModelFormatError(
+                f"{where}: attribute {attribute.name!r} must be {known.type.name}, not "
+                f"{onnx.AttributeProto.AttributeType.Name(attribute.type)}"
+            )
+    given = {attribute.name for attribute in node.attribute}
+    for name, attribute in schema.attributes.items():
+        if attribute.required and name not in given:
+            raise ModelFormatError(f"{where}: needs the attribute {name!r}")
+
+
+def raise_if_unsupported(source: ModelSource) -> None:
+    """Raises UnsupportedOperatorError that lists every node that cannot be imported."""
+    bad = [found for found in node_support(source) if found.kind == UNSUPPORTED]
+    if not bad:
+        return
+    lines = [f"  {found}" for found in bad[:_LISTED]]
+    if len(bad) > _LISTED:
+        lines.append(f"  and {len(bad) - _LISTED} more")
+    raise UnsupportedOperatorError(
+        f"{source.label}: {len(bad)} node{'s' * (len(bad) > 1)} cannot be compiled:\n"
+        + "\n".join(lines)
+        + "\nGive these operators as plugins, export the model without them, or run "
+        "'bessemer check MODEL' for the whole report."
+    )
