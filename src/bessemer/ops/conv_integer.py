@@ -121,7 +121,8 @@ class ConvInteger(Operator):
     samples = (
         sample("u8[1,3,7,5]", "i8[4,3,3,3]", pads=(1, 1, 1, 1), low=-99, high=99),
         sample(
-            "u8[1,4,6,5]", "u8[4,2,3,3]", scalar(7, "u8"), scalar(3, "u8"), group=2, pads=(1, 0, 1, 2),
+            "u8[1,4,6,5]", "u8[4,2,3,3]", scalar(7, "u8"), scalar(3, "u8"), group=2,
+            pads=(1, 0, 1, 2),
             low=0, high=255,
         ),
         sample("u8[1,2,6,5]", "i8[3,2,2,2]", "u8[]", "i8[3]", pads=(1, 1, 1, 1), low=0, high=9),
@@ -192,12 +193,15 @@ class QLinearConv(Operator):
 
     samples = (
         sample(
-            "u8[1,3,7,5]", scalar(0.02, "f32"), scalar(113, "u8"), "u8[4,3,3,3]", scalar(0.03, "f32"),
-            scalar(9, "u8"), scalar(0.1, "f32"), scalar(118, "u8"), pads=(1, 1, 1, 1), low=0, high=255,
+            "u8[1,3,7,5]", scalar(0.02, "f32"), scalar(113, "u8"), "u8[4,3,3,3]",
+            scalar(0.03, "f32"),
+            scalar(9, "u8"), scalar(0.1, "f32"), scalar(118, "u8"), pads=(1, 1, 1, 1), low=0,
+            high=255,
         ),
         sample(
             "u8[1,4,6,5]", scalar(0.02, "f32"), "u8[]", "i8[4,2,3,3]",
-            np.array([0.01, 0.02, 0.05, 0.3], np.float32), np.zeros(4, np.int8), scalar(0.25, "f32"),
+            np.array([0.01, 0.02, 0.05, 0.3], np.float32), np.zeros(4, np.int8),
+            scalar(0.25, "f32"),
             scalar(-3, "i8"), "i32[4]", low=0, high=50, group=2, strides=(2, 1), pads=(1, 0, 1, 1),
         ),
     )

@@ -165,11 +165,13 @@ class QLinearMatMul(Operator):
 
     samples = (
         sample(
-            "u8[3,4]", scalar(0.02, "f32"), scalar(113, "u8"), "u8[4,5]", scalar(0.03, "f32"), scalar(9, "u8"),
+            "u8[3,4]", scalar(0.02, "f32"), scalar(113, "u8"), "u8[4,5]", scalar(0.03, "f32"),
+            scalar(9, "u8"),
             scalar(0.1, "f32"), scalar(118, "u8"), low=0, high=255,
         ),
         sample(
-            "i8[2,3,4]", scalar(0.02, "f32"), scalar(1, "i8"), "i8[4,5]", "f32[5]", np.zeros(5, np.int8),
+            "i8[2,3,4]", scalar(0.02, "f32"), scalar(1, "i8"), "i8[4,5]", "f32[5]",
+            np.zeros(5, np.int8),
             scalar(0.25, "f32"), scalar(-3, "i8"), low=1, high=50,
         ),
     )

@@ -84,7 +84,8 @@ class Window:
         return windows[(slice(None), slice(None), *outer, *inner)]
 
 
-def _one_each(name: str, values: tuple[int, ...], count: int, default: int) -> tuple[int, ...]:
+def one_each(name: str, values: tuple[int, ...], count: int, default: int) -> tuple[int, ...]:
+    """The values, or the default for each axis. Raises ShapeError on a wrong number."""
     if not values:
         return (default,) * count
     if len(values) != count:
@@ -106,10 +107,10 @@ def resolve_window(
     Raises: ShapeError if attributes have wrong lengths or values, or the window does not fit.
     """
     rank = len(extents)
-    kernel = _one_each("kernel_shape", tuple(kernel), rank, 1)
-    strides = _one_each("strides", strides, rank, 1)
-    dilations = _one_each("dilations", dilations, rank, 1)
-    given = _one_each("pads", pads, 2 * rank, 0)
+    kernel = one_each("kernel_shape", tuple(kernel), rank, 1)
+    strides = one_each("strides", strides, rank, 1)
+    dilations = one_each("dilations", dilations, rank, 1)
+    given = one_each("pads", pads, 2 * rank, 0)
     if min((*kernel, *strides, *dilations), default=1) < 1:
         raise ShapeError(f"kernel {kernel}, strides {strides}, dilations {dilations} must be >= 1")
     if auto_pad in ("NOTSET", "") and min(given, default=0) < 0:

@@ -1,0 +1,185 @@
+"""Transposed convolution: ConvTranspose."""
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bessemer import te
+from bessemer.core.errors import ShapeError
+from bessemer.core.shapes import Dim, Shape
+from bessemer.ir.operator import FusionClass, Operator, operator, sample
+from bessemer.ir.types import TensorType
+from bessemer.ops.accumulate import load, narrow, rounded, widen
+from bessemer.ops.conv import same_dim
+from bessemer.ops.dims import Array
+from bessemer.ops.window import one_each
+from bessemer.te import Expr, Tensor
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Resolved geometry: input element i writes outputs i * stride + k * dilation - low."""
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    lows: Shape
+    out: Shape
+
+
+@operator("ConvTranspose")
+class ConvTranspose(Operator):
+    """The gradient of a convolution: every input element writes a window of outputs.
+
+    Shapes: x [n, c, *spatial], w [c, m / group, *kernel], bias [m] -> y [n, m, *out].
+    Source: ONNX ConvTranspose-22.
+    """
+
+    auto_pad: str = "NOTSET"
+    dilations: tuple[int, ...] = ()
+    group: int = 1
+    kernel_shape: tuple[int, ...] = ()
+    output_padding: tuple[int, ...] = ()
+    output_shape: tuple[int, ...] = ()
+    pads: tuple[int, ...] = ()
+    strides: tuple[int, ...] = ()
+
+    fusion = FusionClass.COMPLEX_OUT
+
+    def spread(self, x: Shape, w: Shape) -> Spread:
+        """The resolved geometry for shapes of x and w. Raises ShapeError on misfit."""
+        rank = len(x) - 2
+        kernel = tuple(k for k in w[2:] if isinstance(k, int))
+        if len(kernel) != rank:
+            raise ShapeError(f"the kernel extents of w {w} must be known and as many as x has")
+        if self.kernel_shape and self.kernel_shape != kernel:
+            raise ShapeError(f"kernel_shape {self.kernel_shape} does not match w {w}")
+        strides = one_each("strides", self.strides, rank, 1)
+        dilations = one_each("dilations", self.dilations, rank, 1)
+        extra = one_each("output_padding", self.output_padding, rank, 0)
+        pads = one_each("pads", self.pads, 2 * rank, 0)
+        wished = one_each("output_shape", self.output_shape[-rank:], rank, -1)
+        lows: list[Dim] = []
+        outs: list[Dim] = []
+        for axis in range(rank):
+            span = (kernel[axis] - 1) * dilations[axis] + 1
+            full = (x[2 + axis] - 1) * strides[axis] + extra[axis] + span
+            low, out = self._axis(
+                full, x[2 + axis] * strides[axis], wished[axis], pads[axis], pads[axis + rank]
+            )
+            if isinstance(out, int) and out < 1 and x[2 + axis] != 0:
+                raise ShapeError(f"output extent {out} of spatial axis {axis} is not positive")
+            lows.append(low)
+            outs.append(out)
+        return Spread(kernel, strides, dilations, tuple(lows), tuple(outs))
+
+    def _axis(self, full: Dim, same: Dim, wished: int, low: int, high: int) -> tuple[Dim, Dim]:
+        """Padding before and output extent of one axis; `full` is the extent without padding."""
+        if wished < 0 and self.auto_pad not in ("SAME_UPPER", "SAME_LOWER"):
+            if self.auto_pad == "VALID":
+                low = high = 0
+            return low, full - low - high
+        out = wished if wished >= 0 else same
+        total = full - out
+        if isinstance(total, int):
+            total = max(total, 0)
+        less = total // 2
+        return (less if self.auto_pad == "SAME_UPPER" else total - less), out
+
+    def infer(self, x: TensorType, w: TensorType, bias: TensorType | None = None) -> TensorType:
+        if x.shape is None or w.shape is None:
+            return x.with_shape(None)
+        if x.rank < 3 or x.rank != w.rank:
+            raise ShapeError(f"x has rank {x.rank} and w {w.rank}; equal ranks >= 3 expected")
+        same_dim("channels of x and of w", x.dims[1], w.dims[0])
+        filters = w.dims[1] * self.group
+        if bias is not None and bias.shape is not None:
+            same_dim("filters and bias", filters, bias.dims[0])
+        return x.with_shape((x.dims[0], filters, *self.spread(x.dims, w.dims).out))
+
+    def reference(self, x: Array, w: Array, bias: Array | None = None) -> Array:
+        spread = self.spread(x.shape, w.shape)
+        out = tuple(int(n) for n in spread.out)  # type: ignore[arg-type]
+        lows = tuple(int(n) for n in spread.lows)  # type: ignore[arg-type]
+        batch, channels = x.shape[:2]
+        spatial, group = x.shape[2:], self.group
+        values = widen(x).reshape(batch, group, channels // group, -1)
+        weights = widen(w).reshape(group, channels // group, w.shape[1], *spread.kernel)
+        extents = [
+            max((n - 1) * s + (k - 1) * d + 1, low + o)
+            for n, s, k, d, low, o in zip(
+                spatial, spread.strides, spread.kernel, spread.dilations, lows, out, strict=True
+            )
+        ]
+        full = np.zeros((batch, group * w.shape[1], *extents), values.dtype)
+        for place in itertools.product(*(range(k) for k in spread.kernel)):
+            tap = weights[(slice(None), slice(None), slice(None), *place)].transpose(0, 2, 1)
+            part = (tap @ values).reshape(batch, group * w.shape[1], *spatial)
+            where = tuple(
+                slice(k * d, k * d + (n - 1) * s + 1, s)
+                for k, d, n, s in zip(place, spread.dilations, spatial, spread.strides, strict=True)
+            )
+            full[(slice(None), slice(None), *where)] += part
+        crop = tuple(slice(low, low + n) for low, n in zip(lows, out, strict=True))
+        result = full[(slice(None), slice(None), *crop)]
+        if bias is not None:
+            result = result + widen(bias).reshape(-1, *(1,) * len(out))
+        return narrow(result, x.dtype)
+
+    def lower(self, x: Tensor, w: Tensor, bias: Tensor | None = None, **_: Any) -> Tensor:
+        spread = self.spread(x.shape, w.shape)
+        per_group = int(x.shape[1]) // self.group  # type: ignore[arg-type]
+        filters = int(w.shape[1])  # type: ignore[arg-type]
+        axes = [te.reduce_axis(per_group, "ic")] + [te.reduce_axis(k) for k in spread.kernel]
+
+        def body(n: Expr, oc: Expr, *outer: Expr) -> Expr:
+            ic, *inner = axes
+            channel = ic if self.group == 1 else oc // filters * per_group + ic
+            places: list[Expr] = []
+            hit: Expr | None = None
+            for axis, (o, k) in enumerate(zip(outer, inner, strict=True)):
+                stride = spread.strides[axis]
+                low = te.index(int(spread.lows[axis]))  # type: ignore[arg-type]
+                reach = o + low - k * spread.dilations[axis]
+                places.append(reach // stride)
+                if stride > 1:
+                    test = te.equal(reach % stride, 0)
+                    hit = test if hit is None else hit & test
+            value = x.at(n, channel, *places, fill=0)
+            if hit is not None:
+                value = te.where(hit, value, te.const(0, x.dtype))
+            weight = w[(channel, oc if self.group == 1 else oc % filters, *inner)]
+            return te.sum_(load(value) * load(weight), *axes)
+
+        shape = (x.shape[0], filters * self.group, *spread.out)
+        dtype = load(x.at(*(0,) * x.rank)).dtype
+        total = te.compute(dtype, shape, body, "convtranspose")
+        if bias is None:
+            return rounded(total, x.dtype)
+        given = bias
+        return te.compute(
+            x.dtype, shape,
+            lambda n, c, *s: te.cast(total[(n, c, *s)] + load(given[c]), x.dtype), "biased",
+        )
+
+    def flops(self, inputs: tuple[TensorType, ...], outputs: tuple[TensorType, ...]) -> int:
+        return 2 * int(np.prod(inputs[0].static_shape)) * int(np.prod(inputs[1].static_shape[1:]))
+
+    samples = (
+        sample("f32[1,3,4,5]", "f32[3,2,3,3]", "f32[2]"),
+        sample("f32[2,3,4,5]", "f32[3,2,3,3]", strides=(2, 3), pads=(1, 0, 1, 2)),
+        sample(
+            "f32[1,4,4,3]", "f32[4,3,3,2]", "f32[6]", group=2, strides=(2, 2),
+            output_padding=(1, 0), pads=(1, 1, 1, 1),
+        ),
+        sample("f32[1,2,3,4]", "f32[2,2,3,3]", dilations=(2, 2), strides=(1, 2)),
+        sample("f32[1,2,3,4]", "f32[2,1,3,3]", strides=(2, 2), auto_pad="SAME_UPPER"),
+        sample("f32[1,2,3,4]", "f32[2,1,3,3]", strides=(2, 2), auto_pad="SAME_LOWER"),
+        sample("f32[1,2,3,3]", "f32[2,1,3,3]", strides=(3, 2), output_shape=(10, 8)),
+        sample("f32[1,2,5]", "f32[2,3,3]", strides=(2,)),
+        sample("f32[1,1,2,3,2]", "f32[1,2,2,2,2]", strides=(2, 1, 2)),
+        sample("f32[1,4,3,3]", "f32[4,1,2,2]", group=4, strides=(2, 2)),
+        sample("f16[1,2,3,3]", "f16[2,2,3,3]", "f16[2]"),
+    )
