@@ -70,9 +70,14 @@ class PRelu(Operator):
 
     fusion = FusionClass.INJECTIVE
     samples = (
-        sample("f32[2,3,4]", "f32[3,1]"), sample("f32[2,3]", "f32[2,3]"), sample("f32[]", "f32[]"),
-        sample("f16[2,3]", "f16[1]"), sample("bf16[4]", "bf16[]"), sample("i32[5]", "i32[5]"),
-        sample("f32[0,2]", "f32[2]"), sample("f64[3]", "f64[]"),
+        sample("f32[2,3,4]", "f32[3,1]"),
+        sample("f32[2,3]", "f32[2,3]"),
+        sample("f32[]", "f32[]"),
+        sample("f16[2,3]", "f16[1]"),
+        sample("bf16[4]", "bf16[]"),
+        sample("i32[5]", "i32[5]"),
+        sample("f32[0,2]", "f32[2]"),
+        sample("f64[3]", "f64[]"),
     )
 
     def infer(self, x: TensorType, slope: TensorType) -> TensorType:
@@ -208,8 +213,10 @@ class Shrink(Unary):
     bias: float = 0.0
 
     samples = (
-        *samples_of(_ALL), sample("f32[9]", lambd=1.0, bias=0.3),
-        sample("i32[9]", lambd=1.5, bias=1.0, low=-5, high=5), sample("u8[9]", low=0, high=9),
+        *samples_of(_ALL),
+        sample("f32[9]", lambd=1.0, bias=0.3),
+        sample("i32[9]", lambd=1.5, bias=1.0, low=-5, high=5),
+        sample("u8[9]", low=0, high=9),
     )
 
     def array(self, x: Array) -> Any:
@@ -295,8 +302,11 @@ class SwiGLU(Operator):
 
     fusion = FusionClass.INJECTIVE
     samples = (
-        sample("f32[2,3]", "f32[2,3]"), sample("f32[]", "f32[]"), sample("f32[0,2]", "f32[0,2]"),
-        sample("f16[5]", "f16[5]"), sample("bf16[5]", "bf16[5]", alpha=1.5),
+        sample("f32[2,3]", "f32[2,3]"),
+        sample("f32[]", "f32[]"),
+        sample("f32[0,2]", "f32[0,2]"),
+        sample("f16[5]", "f16[5]"),
+        sample("bf16[5]", "bf16[5]", alpha=1.5),
         sample("f64[3]", "f64[3]"),
     )
 

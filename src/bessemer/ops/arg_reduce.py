@@ -29,10 +29,16 @@ class ArgReduction(Operator):
 
     fusion = FusionClass.REDUCTION
     samples: ClassVar[tuple[Sample, ...]] = (
-        sample("f32[3,4]"), sample("f32[2,3,4]", axis=-1, keepdims=0), sample("f32[7]", axis=0),
-        sample("i32[5,6]", axis=1), sample("i32[5,6]", axis=1, select_last_index=1, keepdims=0),
-        sample("f16[3,5]", axis=1), sample("u8[9]", low=0, high=3, select_last_index=1),
-        sample("f32[0,3]", axis=1), sample("i64[4,2]", axis=-2), sample("bf16[6]"),
+        sample("f32[3,4]"),
+        sample("f32[2,3,4]", axis=-1, keepdims=0),
+        sample("f32[7]", axis=0),
+        sample("i32[5,6]", axis=1),
+        sample("i32[5,6]", axis=1, select_last_index=1, keepdims=0),
+        sample("f16[3,5]", axis=1),
+        sample("u8[9]", low=0, high=3, select_last_index=1),
+        sample("f32[0,3]", axis=1),
+        sample("i64[4,2]", axis=-2),
+        sample("bf16[6]"),
         sample(np.array([1, np.nan, 3, np.nan], np.float32)),
     )
 
@@ -105,9 +111,13 @@ class Cumulative(Operator):
     neutral: ClassVar[int] = 0
     samples: ClassVar[tuple[Sample, ...]] = (
         *(sample("f32[2,5]", _axis(1), exclusive=e, reverse=r) for e in (0, 1) for r in (0, 1)),
-        sample("f32[7]", _axis(-1)), sample("f64[3,2,2]", _axis(0)), sample("i32[9]", _axis(0)),
-        sample("i64[1]", _axis(0), exclusive=1), sample("f32[0,2]", _axis(0)),
-        sample("f16[6]", _axis(0)), sample("f32[3]", np.array([0], np.int32)),
+        sample("f32[7]", _axis(-1)),
+        sample("f64[3,2,2]", _axis(0)),
+        sample("i32[9]", _axis(0)),
+        sample("i64[1]", _axis(0), exclusive=1),
+        sample("f32[0,2]", _axis(0)),
+        sample("f16[6]", _axis(0)),
+        sample("f32[3]", np.array([0], np.int32)),
         sample("bf16[6]", _axis(0)),
     )
 
@@ -145,17 +155,18 @@ class Cumulative(Operator):
 
         def moved(source: te.Tensor, i: tuple[te.Expr, ...], distance: int) -> te.Expr:
             index = i[along] + direction * distance
-            place = (*i[:along], index, *i[along + 1:])
+            place = (*i[:along], index, *i[along + 1 :])
             return te.cast(source.at(*place, fill=self.neutral), wide)
 
         stage = te.compute(wide, x.shape, lambda *i: moved(x, i, 1 if self.exclusive else 0))
         for step in range(math.ceil(math.log2(max(extent, 1)))):
-            stage = self._doubled(stage, moved, 2 ** step)
+            stage = self._doubled(stage, moved, 2**step)
         return te.compute(x.dtype, x.shape, lambda *i: te.cast(stage.at(*i), x.dtype))
 
     def _doubled(self, stage: te.Tensor, moved: Any, distance: int) -> te.Tensor:
         return te.compute(
-            stage.dtype, stage.shape,
+            stage.dtype,
+            stage.shape,
             lambda *i: self.combine(moved(stage, i, distance), stage.at(*i)),
         )
 

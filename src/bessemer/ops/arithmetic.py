@@ -6,22 +6,19 @@ import numpy as np
 
 from bessemer import te
 from bessemer.core.dtypes import boolean, f32, f64
-from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Shape, Sym
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
-from bessemer.ops.dims import Array, check_same_dtype, known_dims, with_content
+from bessemer.ops.dims import Array, known_dims, with_content
 from bessemer.ops.elementwise import (
     Binary,
     Unary,
-    Variadic,
     broadcast_compute,
     broadcast_type,
     is_small_float,
     known_of,
     pair_samples_of,
     samples_of,
-    scalar_operand,
     widened,
 )
 
@@ -90,7 +87,8 @@ class Div(DimArithmetic):
     """a / b; integers round toward zero, and give 0 where b is 0. Source: ONNX Div-14."""
 
     samples = (
-        *pair_samples_of("f32 f16 bf16 f64"), *pair_samples_of("i32 i64 i8 u8", 1, 20),
+        *pair_samples_of("f32 f16 bf16 f64"),
+        *pair_samples_of("i32 i64 i8 u8", 1, 20),
         sample(np.array([-7, 7, -7, 7, 0, 5]), np.array([2, -2, -2, 2, 3, 0])),
     )
 
@@ -121,13 +119,16 @@ class Mod(Binary):
 
     widen = True
     samples = (
-        *pair_samples_of("f32 f16 f64", 0.5, 3), *pair_samples_of("i32 i64 u8", 1, 9),
+        *pair_samples_of("f32 f16 f64", 0.5, 3),
+        *pair_samples_of("i32 i64 u8", 1, 9),
         sample("f32[9]", "f32[9]", fmod=1, low=-3, high=3),
         sample("bf16[9]", "bf16[9]", fmod=1, low=-3, high=3),
         sample(np.array([-7, 7, -7, 7]), np.array([3, -3, -3, 3])),
         sample(np.array([-7, 7, -7, 7]), np.array([3, -3, -3, 3]), fmod=1),
-        sample(np.array([-7, 7, -7.5, 7, np.inf], np.float32),
-               np.array([3, -3, -3, np.inf, 2], np.float32)),
+        sample(
+            np.array([-7, 7, -7.5, 7, np.inf], np.float32),
+            np.array([3, -3, -3, np.inf, 2], np.float32),
+        ),
     )
 
     def array(self, a: Array, b: Array) -> Any:
@@ -165,11 +166,14 @@ class Pow(Operator):
     fusion = FusionClass.INJECTIVE
     samples = (
         *pair_samples_of("f32 f16 bf16 f64", 0.1, 2),
-        sample("f32[3,2]", np.array(2.0, np.float32)), sample("f32[3,2]", np.array([3], np.int64)),
-        sample("f32[4]", np.array(0.5, np.float32), low=0), sample("f32[3]", "i64[3]", low=0.5),
+        sample("f32[3,2]", np.array(2.0, np.float32)),
+        sample("f32[3,2]", np.array([3], np.int64)),
+        sample("f32[4]", np.array(0.5, np.float32), low=0),
+        sample("f32[3]", "i64[3]", low=0.5),
         sample("f32[4]", np.array(-1.0, np.float32), low=0.5),
         sample("i32[5]", "i32[5]", low=0, high=5),
-        sample("i64[5]", np.array(2, np.int64)), sample("f32[]", "f32[]", low=0.5),
+        sample("i64[5]", np.array(2, np.int64)),
+        sample("f32[]", "f32[]", low=0.5),
         sample("i32[4]", "f32[4]", low=0, high=3),
     )
 
@@ -186,8 +190,11 @@ class Pow(Operator):
 
     def lower(self, x: te.Tensor, y: te.Tensor, **options: Any) -> te.Tensor:
         constant = known_of(options, 2)[1]
-        exponent = float(constant.reshape(-1)[0]) if (
-            constant is not None and constant.size == 1) else None
+        exponent = (
+            float(constant.reshape(-1)[0])
+            if (constant is not None and constant.size == 1)
+            else None
+        )
         if x.dtype.is_integer and exponent not in (1, 2, 3) and x.dtype.bits > 32:
             raise Unlowerable("Pow of 64-bit integers: f64 would lose digits")
         wide = f64 if x.dtype.is_integer else f32 if is_small_float(x.dtype) else x.dtype
@@ -296,113 +303,6 @@ class Reciprocal(Unary):
         return te.const(1, x.dtype) / x
 
 
-@operator("Sum")
-class Sum(Variadic):
-    """The sum of all inputs. Source: ONNX Sum-13."""
-
-    widen = True
-
-    def array(self, a: Array, b: Array) -> Any:
-        return a + b
-
-    def scalar(self, a: te.Expr, b: te.Expr) -> te.Expr:
-        return a + b
-
-
-@operator("Mean")
-class Mean(Variadic):
-    """The mean of all inputs. Source: ONNX Mean-13."""
-
-    widen = True
-
-    def array(self, a: Array, b: Array) -> Any:
-        return a + b
-
-    def scalar(self, a: te.Expr, b: te.Expr) -> te.Expr:
-        return a + b
-
-    def finish_array(self, x: Array, count: int) -> Any:
-        return x / np.asarray(count, x.dtype)
-
-    def finish_scalar(self, x: te.Expr, count: int) -> te.Expr:
-        return x / te.const(count, x.dtype)
-
-
-_INTEGERS = (sample("i32[3]", "i32[2,3]"), sample("u8[4]", "u8[]", low=0, high=9))
-
-
-@operator("Max")
-class Max(Variadic):
-    """The largest of all inputs; NaN if one is. Source: ONNX Max-13."""
-
-    samples = (*Variadic.samples, *_INTEGERS)
-
-    def array(self, a: Array, b: Array) -> Any:
-        return np.maximum(a, b)
-
-    def scalar(self, a: te.Expr, b: te.Expr) -> te.Expr:
-        return te.maximum(a, b)
-
-
-@operator("Min")
-class Min(Variadic):
-    """The smallest of all inputs; NaN if one is. Source: ONNX Min-13."""
-
-    samples = (*Variadic.samples, *_INTEGERS)
-
-    def array(self, a: Array, b: Array) -> Any:
-        return np.minimum(a, b)
-
-    def scalar(self, a: te.Expr, b: te.Expr) -> te.Expr:
-        return te.minimum(a, b)
-
-
-@operator("Clip")
-class Clip(Operator):
-    """x limited to [min, max]; max wins where they cross. Source: ONNX Clip-13.
-
-    Shapes: x [*], min [], max [] -> y [*].
-    """
-
-    fusion = FusionClass.INJECTIVE
-    samples = (
-        sample("f32[2,3]", np.array(-1, np.float32), np.array(1, np.float32)),
-        sample("f32[5]", "f32[]", "f32[]"), sample("f32[5]", None, np.array(0.5, np.float32)),
-        sample("f16[5]", np.array(0, np.float16)), sample("i32[7]", "i32[]", None),
-        sample("f32[]"), sample("f32[0,2]", np.array(0, np.float32)),
-        sample("f32[4]", np.array(2, np.float32), np.array(-1, np.float32)),
-        sample("u8[5]", np.array(1, np.uint8), np.array(3, np.uint8), low=0, high=9),
-    )
-
-    def infer(
-        self, x: TensorType, low: TensorType | None = None, high: TensorType | None = None
-    ) -> TensorType:
-        check_same_dtype(self, x, low, high)
-        for bound in (low, high):
-            if bound is not None and bound.is_static and bound.count != 1:
-                raise ShapeError(f"Clip needs scalar bounds, got {bound}")
-        return TensorType(x.dtype, x.shape)
-
-    def reference(self, x: Array, low: Array | None = None, high: Array | None = None) -> Array:
-        y = x if low is None else np.maximum(x, low.reshape(()))
-        y = y if high is None else np.minimum(y, high.reshape(()))
-        return np.array(y, x.dtype)
-
-    def lower(
-        self, x: te.Tensor, low: te.Tensor | None = None, high: te.Tensor | None = None,
-        **options: Any,
-    ) -> te.Tensor:
-        known = (*known_of(options, 3), None, None)
-
-        def element(*i: te.Expr) -> te.Expr:
-            y = x.at(*i)
-            if low is not None:
-                y = te.maximum(y, scalar_operand(low, known[1]))
-            return y if high is None else te.minimum(y, scalar_operand(high, known[2]))
-
-        return te.compute(x.dtype, x.shape, element)
-
-
 @operator("IsNaN")
 class IsNaN(Unary):
     """True where x is not a number. Source: ONNX IsNaN-20."""
@@ -427,9 +327,15 @@ class IsInf(Unary):
     result = boolean
     samples = (
         *samples_of("f32 f16 bf16 f64"),
-        *(sample(np.array([1, np.nan, np.inf, -np.inf], np.float32),
-                 detect_negative=negative, detect_positive=positive)
-          for negative in (0, 1) for positive in (0, 1)),
+        *(
+            sample(
+                np.array([1, np.nan, np.inf, -np.inf], np.float32),
+                detect_negative=negative,
+                detect_positive=positive,
+            )
+            for negative in (0, 1)
+            for positive in (0, 1)
+        ),
     )
 
     def array(self, x: Array) -> Any:

@@ -96,3 +96,10 @@ def with_content(dtype: np.dtype[Any], shape: Shape, dims: Shape) -> TensorType:
         value = np.asarray(ints, np.int64).astype(dtype).reshape(extents)
         return TensorType(from_numpy, shape, value)
     return TensorType(from_numpy, shape, None, symbolic=dims)
+
+
+def extent(dim: Dim) -> int:
+    """The extent as an integer, for `lower`. Raises: Unlowerable if it is symbolic."""
+    if isinstance(dim, Sym):
+        raise Unlowerable(f"an extent {dim} that is not known at build time")
+    return dim

@@ -28,8 +28,14 @@ def samples_of(
 def pair_samples_of(dtypes: str, low: float = -2.0, high: float = 2.0) -> tuple[Sample, ...]:
     """Samples of two inputs: broadcasting in the first dtype, plain ones in the others."""
     first, *rest = dtypes.split()
-    shapes = [("[2,3]", "[2,3]"), ("[]", "[]"), ("[3]", "[2,3]"), ("[2,1,5]", "[4,1]"),
-              ("[0,3]", "[1,3]"), ("[1]", "[7]")]
+    shapes = [
+        ("[2,3]", "[2,3]"),
+        ("[]", "[]"),
+        ("[3]", "[2,3]"),
+        ("[2,1,5]", "[4,1]"),
+        ("[0,3]", "[1,3]"),
+        ("[1]", "[7]"),
+    ]
     pairs = [(first + a, first + b) for a, b in shapes]
     pairs += [(dtype + "[5]", dtype + "[2,5]") for dtype in rest]
     return tuple(sample(*pair, low=low, high=high) for pair in pairs)
@@ -60,19 +66,19 @@ def broadcast_type(op: Operator, *types: TensorType, dtype: DType | None = None)
 
 def load_broadcast(x: te.Tensor, indices: Sequence[te.Expr]) -> te.Expr:
     """The element of `x` that numpy broadcasting puts at `indices` of the result."""
-    own = indices[len(indices) - x.rank:]
+    own = indices[len(indices) - x.rank :]
     return x.at(*(0 if extent == 1 else index for extent, index in zip(x.shape, own)))
 
 
 def broadcast_compute(
-    dtype: DType, inputs: Sequence[te.Tensor], function: Callable[..., te.Expr],
+    dtype: DType,
+    inputs: Sequence[te.Tensor],
+    function: Callable[..., te.Expr],
     shape: Shape | None = None,
 ) -> te.Tensor:
     """The compute of `function` over the broadcast elements of the inputs."""
     extent = broadcast_shapes(*(x.shape for x in inputs)) if shape is None else shape
-    return te.compute(
-        dtype, extent, lambda *i: function(*(load_broadcast(x, i) for x in inputs))
-    )
+    return te.compute(dtype, extent, lambda *i: function(*(load_broadcast(x, i) for x in inputs)))
 
 
 def scalar_operand(x: te.Tensor, constant: Array | None) -> te.Expr:
@@ -157,7 +163,8 @@ class Binary(Operator):
         dtype = self.result or a.dtype
         wide = f32 if self.widen and is_small_float(a.dtype) else a.dtype
         return broadcast_compute(
-            dtype, (a, b),
+            dtype,
+            (a, b),
             lambda p, q: te.cast(self.scalar(te.cast(p, wide), te.cast(q, wide)), dtype),
         )
 
@@ -175,9 +182,13 @@ class Variadic(Operator):
     fusion = FusionClass.INJECTIVE
     widen: ClassVar[bool] = False
     samples: ClassVar[tuple[Sample, ...]] = (
-        sample("f32[2,3]"), sample("f32[]", "f32[3]"), sample("f32[2,1]", "f32[3]", "f32[4,1,1]"),
-        sample("f16[3]", "f16[2,3]"), sample("bf16[3]", "bf16[2,3]", "bf16[1]"),
-        sample("f64[3]", "f64[3]"), sample("f32[0,3]", "f32[3]"),
+        sample("f32[2,3]"),
+        sample("f32[]", "f32[3]"),
+        sample("f32[2,1]", "f32[3]", "f32[4,1,1]"),
+        sample("f16[3]", "f16[2,3]"),
+        sample("bf16[3]", "bf16[2,3]", "bf16[1]"),
+        sample("f64[3]", "f64[3]"),
+        sample("f32[0,3]", "f32[3]"),
     )
 
     def array(self, a: Array, b: Array) -> Any:

@@ -29,8 +29,10 @@ def reduce_samples(dtypes: str, low: float = -2.0, high: float = 2.0) -> tuple[S
         sample(first + "[2,3,4]", _axes(-1, 0), keepdims=0, low=low, high=high),
         sample(first + "[2,3]", _axes(), low=low, high=high, keepdims=0),
         sample(first + "[2,3]", _axes(), noop_with_empty_axes=1, low=low, high=high),
-        sample(first + "[]", low=low, high=high), sample(first + "[7]", keepdims=0),
-        sample(first + "[3,0,2]", _axes(0)), sample(first + "[1,5]", _axes(0), keepdims=0),
+        sample(first + "[]", low=low, high=high),
+        sample(first + "[7]", keepdims=0),
+        sample(first + "[3,0,2]", _axes(0)),
+        sample(first + "[1,5]", _axes(0), keepdims=0),
     )
     return some + tuple(sample(d + "[3,5]", _axes(1), low=low, high=high) for d in rest)
 
@@ -46,15 +48,22 @@ def reduced_shape(shape: Sequence[Dim], axes: Sequence[int], keepdims: int) -> t
 
 
 def reduce_compute(
-    dtype: DType, shape: Sequence[Dim], axes: Sequence[int], keepdims: int,
-    reduction: Callable[..., te.Expr], element: Callable[..., te.Expr],
+    dtype: DType,
+    shape: Sequence[Dim],
+    axes: Sequence[int],
+    keepdims: int,
+    reduction: Callable[..., te.Expr],
+    element: Callable[..., te.Expr],
 ) -> te.Tensor:
     """The reduction of `element(*full index, *result index)` over some axes of a shape."""
     over = {axis: te.reduce_axis(shape[axis]) for axis in axes}
 
     def body(*result: te.Expr) -> te.Expr:
-        kept = iter([i for i, axis in zip(result, range(len(shape))) if axis not in axes]
-                    if keepdims else result)
+        kept = iter(
+            [i for i, axis in zip(result, range(len(shape))) if axis not in axes]
+            if keepdims
+            else result
+        )
         full = [over[axis] if axis in over else next(kept) for axis in range(len(shape))]
         value = element(*full)
         return reduction(value, *over.values()) if over else value
@@ -79,7 +88,8 @@ class Reduction(Operator):
     in_floats: ClassVar[bool] = False
     """Whether integers compute in f64."""
     samples: ClassVar[tuple[Sample, ...]] = (
-        *reduce_samples("f32 f16 bf16 f64 i32 i64"), *_EMPTY,
+        *reduce_samples("f32 f16 bf16 f64 i32 i64"),
+        *_EMPTY,
     )
 
     def element(self, x: Any) -> Any:
@@ -142,7 +152,11 @@ class Reduction(Operator):
         folded = self.reduced_axes(listed, data.rank)
         wide = self.wide_dtype(data.dtype)
         total = reduce_compute(
-            wide, data.shape, folded, self.keepdims, type(self).fold,
+            wide,
+            data.shape,
+            folded,
+            self.keepdims,
+            type(self).fold,
             lambda *i: self.element_scalar(te.cast(data.at(*i), wide)),
         )
         return self._finished(total, element_count(data, folded), data.dtype)
@@ -152,7 +166,8 @@ class Reduction(Operator):
         if plain and total.dtype == dtype:
             return total
         return te.compute(
-            dtype, total.shape,
+            dtype,
+            total.shape,
             lambda *i: te.cast(self.finish_scalar(total.at(*i), count), dtype),
         )
 
@@ -200,8 +215,11 @@ class _Extreme(Reduction):
     """Base of ReduceMax and ReduceMin: no widening, NaN passes on, bool allowed."""
 
     samples = (
-        *reduce_samples("f32 f16 bf16 f64 i32 i8 u8 i64 bool"), *_EMPTY, sample("bool[0]"),
-        sample(np.array([1, np.nan, 3], np.float32)), sample("u8[2,0]", _axes(1), keepdims=0),
+        *reduce_samples("f32 f16 bf16 f64 i32 i8 u8 i64 bool"),
+        *_EMPTY,
+        sample("bool[0]"),
+        sample(np.array([1, np.nan, 3], np.float32)),
+        sample("u8[2,0]", _axes(1), keepdims=0),
     )
 
     def wide_dtype(self, dtype: DType) -> DType:
@@ -287,7 +305,8 @@ class ReduceLogSum(Reduction):
 
     in_floats = True
     samples = (
-        *reduce_samples("f32 f16 bf16 f64 i32", 0.5, 4), sample("f32[2,0]", _axes(1)),
+        *reduce_samples("f32 f16 bf16 f64 i32", 0.5, 4),
+        sample("f32[2,0]", _axes(1)),
     )
 
     def finish(self, x: Array, count: int) -> Any:
@@ -306,7 +325,8 @@ class ReduceLogSumExp(Reduction):
 
     in_floats = True
     samples = (
-        *reduce_samples("f32 f16 bf16 f64 i32"), sample("f32[2,0]", _axes(1)),
+        *reduce_samples("f32 f16 bf16 f64 i32"),
+        sample("f32[2,0]", _axes(1)),
         sample("f32[3,4]", _axes(1), low=-200, high=200),
         sample(np.array([[-np.inf, 0], [-np.inf, -np.inf], [np.inf, 1]], np.float32), _axes(1)),
     )
@@ -324,7 +344,8 @@ class ReduceLogSumExp(Reduction):
             wide, data.shape, folded, 1, te.max_, lambda *i: te.cast(data.at(*i), wide)
         )
         top = te.compute(
-            wide, highest.shape,
+            wide,
+            highest.shape,
             lambda *i: te.where(te.isinf(highest.at(*i)), 0.0, highest.at(*i)),
         )
 
@@ -332,14 +353,23 @@ class ReduceLogSumExp(Reduction):
             return top.at(*(0 if axis in folded else index for axis, index in enumerate(i)))
 
         total = reduce_compute(
-            wide, data.shape, folded, 1, te.sum_,
+            wide,
+            data.shape,
+            folded,
+            1,
+            te.sum_,
             lambda *i: te.exp(te.cast(data.at(*i), wide) - at_top(i)),
         )
 
         def finished(*i: te.Expr) -> te.Expr:
             kept = iter(i)
-            full = i if self.keepdims else tuple(
-                te.index(0) if axis in folded else next(kept) for axis in range(data.rank))
+            full = (
+                i
+                if self.keepdims
+                else tuple(
+                    te.index(0) if axis in folded else next(kept) for axis in range(data.rank)
+                )
+            )
             return te.cast(te.log(total.at(*full)) + top.at(*full), data.dtype)
 
         shape = reduced_shape(data.shape, folded, self.keepdims)
