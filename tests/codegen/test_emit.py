@@ -7,7 +7,11 @@ import pytest
 from bessemer.codegen.cache import ObjectCache, object_key
 from bessemer.codegen.llvm import pool
 from bessemer.codegen.llvm.emit import (
-    compiler_version, emit_assembly, emit_llvm, emit_object, pass_names,
+    compiler_version,
+    emit_assembly,
+    emit_llvm,
+    emit_object,
+    pass_names,
 )
 from bessemer.codegen.llvm.pool import CompilePool, compile_many
 from bessemer.core.errors import CodegenError
@@ -79,7 +83,8 @@ def test_key_depends_on_all_parts():
     assert base == object_key("a", HOST, "O1", version)
     others = [
         object_key("b", HOST, "O1", version), object_key("a", HOST, "O2", version),
-        object_key("a", HOST, "O1", "1"), object_key("a", get_target("aarch64-neon"), "O1", version),
+        object_key("a", HOST, "O1", "1"),
+        object_key("a", get_target("aarch64-neon"), "O1", version),
     ]
     assert len({base, *others}) == 5
 
@@ -144,8 +149,9 @@ def test_compile_many_in_helpers(parallel, tmp_path):
     with CompilePool(HOST, workers=1, cache=ObjectCache(tmp_path)) as compile_pool:
         objects = compile_pool.compile_many(modules)
         process = compile_pool._workers[0].process
+        broken = [f"{add_kernel()} define void @e{i}() {{ x }}" for i in range(5)]
         with pytest.raises(CodegenError, match="expected instruction opcode"):
-            compile_pool.compile_many([f"{add_kernel()} define void @e{i}() {{ x }}" for i in range(5)])
+            compile_pool.compile_many(broken)
     assert process.poll() is not None
     assert objects == [emit_object(text, HOST) for text in modules]
 

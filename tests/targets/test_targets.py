@@ -5,7 +5,12 @@ import pytest
 from bessemer.core.dtypes import DTYPES
 from bessemer.core.errors import TargetError
 from bessemer.targets import (
-    TARGETS, check_runs_here, get_target, host_target, missing_flags, target_names,
+    TARGETS,
+    check_runs_here,
+    get_target,
+    host_target,
+    missing_flags,
+    target_names,
 )
 from bessemer.targets.host import cache_sizes_bytes, parse_cpu_flags, parse_size_bytes
 
