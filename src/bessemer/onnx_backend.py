@@ -1,0 +1,183 @@
+"""ONNX's own backend interface: `prepare`, `run_model`, `run_node`, by the path that users take.
+
+`onnx.backend.test` and other tools that speak `onnx.backend.base.Backend` use this module as the
+backend. A model with symbolic dimensions is built at its first run, for the shapes it then sees.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper
+from onnx.backend.base import Backend, BackendRep, namedtupledict
+
+from bessemer.compiler.build import build
+from bessemer.core.dtypes import dtype_from_numpy
+from bessemer.core.errors import BessemerError, InputError, ModelFormatError, TargetError
+from bessemer.frontends import import_model
+from bessemer.frontends.onnx import check_model
+from bessemer.frontends.onnx.types import number_of
+from bessemer.ir.graph import Graph, Value
+from bessemer.ir.types import TensorType
+from bessemer.runtime.engine import Engine
+
+_MOST_ENGINES = 16
+"""A prepared model keeps this many engines for different input shapes."""
+
+
+# Inputs and outputs are arrays, lists (sequences) or None (empty optionals); the proto classes of
+# onnx have no types that mypy could check.
+class BessemerRep(BackendRep):  # type: ignore[misc]
+    """A prepared model. `run` takes arrays in input order (or by name) and returns all outputs."""
+
+    def __init__(self, model: Any, options: Mapping[str, Any]) -> None:
+        self._model = model
+        self._options = dict(options)
+        self._graph = import_model(model)
+        self._output_names = [value.name for value in self._graph.outputs]
+        self._engines: dict[tuple[Any, ...], Engine] = {}
+        if not _needs_shapes(self._graph):
+            self._engines[()] = build(self._graph, **self._options)
+
+    @property
+    def input_names(self) -> list[str]:
+        """Names of the inputs, in order."""
+        return [value.name for value in self._graph.inputs]
+
+    def run(self, inputs: Any, **_: Any) -> tuple[Any, ...]:
+        """All outputs, as a tuple that can also be read by name.
+
+        Raises: InputError if the inputs do not fit; any error of a build.
+        """
+        feeds = self._feeds(inputs)
+        outputs = self._engine(feeds).run(feeds)
+        ordered = [outputs[name] for name in self._output_names]
+        made: tuple[Any, ...] = namedtupledict("Outputs", self._output_names)(*ordered)
+        return made
+
+    def _feeds(self, inputs: Any) -> dict[str, Any]:
+        names = self.input_names
+        if isinstance(inputs, Mapping):
+            return dict(inputs)
+        if isinstance(inputs, np.ndarray):
+            inputs = [inputs]
+        given = list(inputs)
+        if len(given) > len(names):
+            raise InputError(f"the model takes {len(names)} inputs ({', '.join(names)}), "
+                             f"got {len(given)}")
+        return dict(zip(names, given, strict=False))
+
+    def _engine(self, feeds: Mapping[str, Any]) -> Engine:
+        if () in self._engines:
+            return self._engines[()]
+        shapes = {
+            value.name: np.asarray(feeds[value.name]).shape
+            for value in self._graph.inputs
+            if _is_open(value) and value.name in feeds
+        }
+        key = tuple(sorted(shapes.items()))
+        if key not in self._engines:
+            if len(self._engines) >= _MOST_ENGINES:
+                self._engines.pop(next(iter(self._engines)))
+            self._engines[key] = build(self._model, shapes=shapes, **self._options)
+        return self._engines[key]
+
+
+def _is_open(value: Value) -> bool:
+    """True for a tensor input whose shape is not fully known."""
+    return isinstance(value.type, TensorType) and not value.type.is_static
+
+
+def _needs_shapes(graph: Graph) -> bool:
+    return any(_is_open(value) for value in graph.inputs)
+
+
+class BessemerBackend(Backend):  # type: ignore[misc]
+    """`onnx.backend.base.Backend` on the CPU."""
+
+    @classmethod
+    def supports_device(cls, device: str) -> bool:
+        """True for CPU."""
+        return device.split(":")[0] == "CPU"
+
+    @classmethod
+    def is_compatible(cls, model: Any, device: str = "CPU", **_: Any) -> bool:
+        """True if every operator of the model is supported."""
+        try:
+            return cls.supports_device(device) and not check_model(model).unsupported
+        except BessemerError:
+            return False
+
+    @classmethod
+    def prepare(cls, model: Any, device: str = "CPU", **options: Any) -> BessemerRep:
+        """Builds a model (at once if its shapes are known); `options` are those of `build`.
+
+        Raises: TargetError for another device than the CPU; any error of import or build.
+        """
+        if not cls.supports_device(device):
+            raise TargetError(f"device {device!r} is not supported; use 'CPU'")
+        return BessemerRep(model, options)
+
+    @classmethod
+    def run_model(
+        cls, model: Any, inputs: Any, device: str = "CPU", **options: Any
+    ) -> tuple[Any, ...]:
+        """Builds a model and runs it once."""
+        return cls.prepare(model, device, **options).run(inputs)
+
+    @classmethod
+    def run_node(
+        cls, node: Any, inputs: Any, device: str = "CPU", outputs_info: Any = None, **options: Any
+    ) -> tuple[Any, ...]:
+        """Runs one NodeProto on the inputs it names, in order; `opset_version` may be given."""
+        opset = options.pop("opset_version", None)
+        given = inputs if isinstance(inputs, (Sequence, Mapping)) else [inputs]
+        return cls.run_model(model_of_node(node, given, opset), given, device, **options)
+
+
+def model_of_node(node: Any, inputs: Any, opset: int | None = None) -> Any:
+    """A ModelProto that holds one node, its inputs typed like the data given for them.
+
+    Raises: ModelFormatError if the number of inputs differs, or data has no ONNX type.
+    """
+    names = [name for name in node.input if name]
+    data = [inputs[name] for name in names] if isinstance(inputs, Mapping) else list(inputs)
+    if len(names) != len(data):
+        raise ModelFormatError(f"node {node.name or node.op_type!r} names {len(names)} inputs, "
+                               f"got {len(data)}")
+    infos = [
+        helper.make_value_info(name, _type_proto(item, name))
+        for name, item in zip(names, data, strict=True)
+    ]
+    outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
+    domains = dict.fromkeys(["", node.domain])
+    imports = [
+        helper.make_opsetid(d, opset if opset and not d else _newest(d)) for d in domains
+    ]
+    return helper.make_model(helper.make_graph([node], node.name or node.op_type, infos, outputs),
+                             opset_imports=imports)
+
+
+def _newest(domain: str) -> int:
+    versions = [s.since_version for s in onnx.defs.get_all_schemas() if s.domain == domain]
+    return int(onnx.defs.onnx_opset_version()) if not domain else max(versions, default=1)
+
+
+def _type_proto(item: Any, name: str) -> Any:
+    if isinstance(item, list):
+        element = item[0] if item else np.zeros(0, np.float32)
+        return helper.make_sequence_type_proto(_type_proto(element, name))
+    try:
+        array = np.asarray(item)
+        return helper.make_tensor_type_proto(number_of(dtype_from_numpy(array.dtype)), array.shape)
+    except (KeyError, ValueError) as error:
+        raise ModelFormatError(f"input {name!r}: a {type(item).__name__} has no ONNX type; "
+                               "give an array, or a list of arrays for a sequence") from error
+
+
+prepare = BessemerBackend.prepare
+run_model = BessemerBackend.run_model
+run_node = BessemerBackend.run_node
+supports_device = BessemerBackend.supports_device
+is_compatible = BessemerBackend.is_compatible

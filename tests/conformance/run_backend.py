@@ -1,0 +1,220 @@
+"""Runs ONNX's own backend tests in worker processes that may crash or hang, and counts the results.
+
+    python tests/conformance/run_backend.py --suite node --engine reference --out report.json
+
+The engine `reference` imports a model and runs it by the operators' numpy references; `compiled`
+takes the users' path, `bessemer.onnx_backend`. Each test has a time limit; a worker that crashes
+or hangs is replaced and the test is recorded.
+"""
+
+import argparse
+import json
+import os
+import queue
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import unittest
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+SUITES = {
+    "node": "NodeModel", "simple": "SimpleModel", "real": "RealModel",
+    "pytorch-operator": "PyTorchOperatorModel", "pytorch-converted": "PyTorchConvertedModel",
+}
+MEMORY_LIMIT = 6 << 30
+
+
+# -- worker -----------------------------------------------------------------------------------
+
+
+def backend_of(engine: str) -> Any:
+    """The backend class of an engine name."""
+    if engine == "compiled":
+        from bessemer.onnx_backend import BessemerBackend
+
+        return BessemerBackend
+    from onnx.backend.base import Backend, BackendRep
+
+    from bessemer.frontends import import_model
+    from bessemer.ir.interpreter import run_graph
+
+    class ReferenceRep(BackendRep):
+        def __init__(self, model: Any) -> None:
+            self.graph = import_model(model)
+
+        def run(self, inputs: Any, **_: Any) -> Any:
+            return run_graph(self.graph, list(inputs))
+
+    class ReferenceBackend(Backend):
+        @classmethod
+        def supports_device(cls, device: str) -> bool:
+            return device == "CPU"
+
+        @classmethod
+        def prepare(cls, model: Any, device: str = "CPU", **_: Any) -> ReferenceRep:
+            return ReferenceRep(model)
+
+    return ReferenceBackend
+
+
+def suite_tests(engine: str, suite: str) -> dict[str, Any]:
+    """The test functions of one suite by name, without the device in it."""
+    warnings.simplefilter("ignore")
+    from onnx.backend.test.runner import Runner
+
+    runner = Runner(backend_of(engine))
+    items = runner._test_items[SUITES[suite]]
+    return {
+        name.removesuffix("_cpu"): item.func for name, item in sorted(items.items())
+        if name.endswith("_cpu")
+    }
+
+
+def run_one(function: Any) -> tuple[str, str]:
+    """Status and message of one test."""
+    try:
+        function(None)
+    except unittest.SkipTest as skip:
+        return "skip", str(skip)
+    except AssertionError as failure:
+        return "fail", " ".join(str(failure).split())[:400]
+    except Exception as error:  # noqa: BLE001 - a test runner records whatever happens
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:400]
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return "error", f"{text} [{Path(where.filename).name}:{where.lineno}]"
+    return "pass", ""
+
+
+def work(engine: str, suite: str) -> None:
+    """Reads test names from stdin, one a line, and answers each with a JSON line."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    tests = suite_tests(engine, suite)
+    answers.write(json.dumps({"tests": list(tests)}) + "\n")
+    answers.flush()
+    for line in sys.stdin:
+        name = line.strip()
+        status, message = run_one(tests[name])
+        answers.write(json.dumps({"name": name, "status": status, "message": message}) + "\n")
+        answers.flush()
+
+
+# -- parent -----------------------------------------------------------------------------------
+
+
+class Worker:
+    """A process that runs tests one at a time."""
+
+    def __init__(self, engine: str, suite: str, folder: str) -> None:
+        environment = dict(os.environ, ONNX_HOME=folder, PYTHONWARNINGS="ignore")
+        self.errors = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--work", "--engine", engine, "--suite", suite],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
+            text=True, env=environment,
+        )
+        self.answers: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.answers.put(line)
+        self.answers.put("")
+
+    def answer(self, limit: float) -> dict[str, Any]:
+        """The next answer; status crash or timeout if there is none."""
+        try:
+            line = self.answers.get(timeout=limit)
+        except queue.Empty:
+            self.stop()
+            return {"status": "timeout", "message": f"no answer in {limit:g} s"}
+        if line:
+            return dict(json.loads(line))
+        code = self.process.wait()
+        self.errors.seek(0)
+        return {"status": "crash", "message": f"exit code {code}: {self.errors.read()[-400:]}"}
+
+    def ask(self, name: str, limit: float) -> dict[str, Any]:
+        """Runs one test."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(name + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass
+        return self.answer(limit)
+
+    def stop(self) -> None:
+        """Ends the process."""
+        self.process.kill()
+        self.process.wait()
+
+
+def run_suite(
+    engine: str, suite: str, include: str = "", limit: float = 30.0, names: list[str] | None = None
+) -> dict[str, dict[str, str]]:
+    """Status and message of every test of a suite (those in `names`, or that match `include`)."""
+    results: dict[str, dict[str, str]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        worker = Worker(engine, suite, folder)
+        first = worker.answer(300)
+        if "tests" not in first:
+            raise RuntimeError(f"the worker did not start: {first}")
+        wanted = [n for n in first["tests"] if (not include or re.search(include, n))]
+        for name in wanted if names is None else [n for n in wanted if n in set(names)]:
+            answer = worker.ask(name, limit)
+            results[name] = {"status": answer["status"], "message": answer["message"]}
+            if answer["status"] in ("crash", "timeout"):
+                worker.stop()
+                worker = Worker(engine, suite, folder)
+                worker.answer(300)
+        worker.stop()
+    return results
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--suite", choices=[*SUITES, "all"], default="node")
+    parser.add_argument("--engine", choices=("reference", "compiled"), default="compiled")
+    parser.add_argument("--include", default="", help="only tests whose name matches")
+    parser.add_argument("--out", "--report", type=Path, help="write all results there as JSON")
+    parser.add_argument("--passing", type=Path, help="write the names of passing tests there")
+    parser.add_argument("--limit", type=float, default=30.0, help="seconds per test")
+    parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.work:
+        work(options.engine, options.suite)
+        return
+    started = time.monotonic()
+    suites = list(SUITES) if options.suite == "all" else [options.suite]
+    report = {
+        suite: run_suite(options.engine, suite, options.include, options.limit) for suite in suites
+    }
+    for suite, results in report.items():
+        counts = Counter(result["status"] for result in results.values())
+        shown = ", ".join(f"{count} {status}" for status, count in counts.most_common())
+        print(f"{suite}: {len(results)} tests: {shown}")
+    print(f"{time.monotonic() - started:.0f} s")
+    if options.out:
+        options.out.write_text(json.dumps(report, indent=1, sort_keys=True))
+    if options.passing:
+        lines = [
+            f"{suite} {name}" for suite, results in report.items()
+            for name, result in sorted(results.items()) if result["status"] == "pass"
+        ]
+        options.passing.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
