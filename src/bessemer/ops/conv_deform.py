@@ -25,7 +25,7 @@ def sample_linear(image: Array, places: Sequence[Array]) -> Array:
     for corner in itertools.product((0, 1), repeat=len(places)):
         weight = np.ones(places[0].shape, image.dtype)
         inside = np.ones(places[0].shape, bool)
-        index = []
+        index: list[Any] = [slice(None)]
         for place, base, step, extent in zip(
             places, floors, corner, image.shape[1:], strict=True
         ):
@@ -33,7 +33,7 @@ def sample_linear(image: Array, places: Sequence[Array]) -> Array:
             weight = weight * (place - base if step else 1 - (place - base))
             inside &= (spot >= 0) & (spot < extent)
             index.append(np.clip(spot, 0, extent - 1))
-        result = result + np.where(inside, weight, 0) * image[(slice(None), *index)]
+        result = result + np.where(inside, weight, 0) * image[tuple(index)]
     return result
 
 
@@ -109,8 +109,9 @@ class DeformConv(Operator):
                 view = [1] * (2 * rank)
                 view[rank + axis] = -1
                 outer = np.arange(out[axis]).reshape(view) * window.strides[axis]
-                shift = moved[(n, g, *(slice(None),) * rank, axis)]
-                places.append(outer + inner - window.pad_lows[axis] + shift)
+                every: tuple[Any, ...] = (slice(None),) * rank
+                at: tuple[Any, ...] = (n, g, *every, axis)
+                places.append(outer + inner - window.pad_lows[axis] + moved[at])
             channels = slice(g * size, (g + 1) * size)
             result[n, channels] = sample_linear(x[n, channels], places)
         if mask is not None:

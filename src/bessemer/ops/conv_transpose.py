@@ -115,7 +115,8 @@ class ConvTranspose(Operator):
         ]
         full = np.zeros((batch, group * w.shape[1], *extents), values.dtype)
         for place in itertools.product(*(range(k) for k in spread.kernel)):
-            tap = weights[(slice(None), slice(None), slice(None), *place)].transpose(0, 2, 1)
+            at: tuple[Any, ...] = (slice(None), slice(None), slice(None), *place)
+            tap = weights[at].transpose(0, 2, 1)
             part = (tap @ values).reshape(batch, group * w.shape[1], *spatial)
             where = tuple(
                 slice(k * d, k * d + (n - 1) * s + 1, s)

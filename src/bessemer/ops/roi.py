@@ -93,7 +93,7 @@ class RoiAlign(Operator):
         ]
         shape = (-1, *ys.shape, *xs.shape)
         if self.mode == "avg":
-            return np.asarray(sum(terms).reshape(shape).mean(axis=(2, 4)))  # type: ignore[union-attr]
+            return np.asarray(sum(terms).reshape(shape).mean(axis=(2, 4)))
         # As ONNX defines it, the maximum is over the weighted corners, not over their sums.
         return np.asarray(np.max(terms, axis=0).reshape(shape).max(axis=(2, 4)))
 
@@ -252,7 +252,9 @@ class MaxUnpool(Operator):
         return result
 
     samples = (
-        sample("f32[1,1,2,2]", np.array([[[[5, 7], [13, 15]]]]), kernel_shape=(2, 2), strides=(2, 2)),
+        sample(
+            "f32[1,1,2,2]", np.array([[[[5, 7], [13, 15]]]]), kernel_shape=(2, 2), strides=(2, 2)
+        ),
         sample(
             "f32[1,1,2,2]", np.array([[[[5, 7], [13, 15]]]]), np.array([1, 1, 5, 5]),
             kernel_shape=(2, 2), strides=(2, 2),
