@@ -10,6 +10,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from bessemer.core.settings import settings
 from bessemer.targets import Target
 
 _LOG = logging.getLogger("bessemer.codegen")
@@ -41,6 +42,12 @@ class ObjectCache:
         self.directory = directory
         self.limit_bytes = limit_bytes
         self._written = 0
+
+    @staticmethod
+    def from_settings() -> "ObjectCache":
+        """The user's cache, or one that keeps nothing if the settings turn it off."""
+        current = settings()
+        return ObjectCache(current.cache_dir / "objects" if current.cache else None)
 
     def path(self, key: str) -> Path | None:
         """The file of a key; None if nothing is kept."""

@@ -25,6 +25,7 @@ from bessemer.codegen.cache import ObjectCache, object_key
 from bessemer.codegen.llvm.emit import DEFAULT_PASSES, compiler_version, emit_object
 from bessemer.codegen.llvm.worker import OK, read_message, write_message
 from bessemer.core.errors import CodegenError
+from bessemer.core.settings import settings
 from bessemer.targets import Target
 
 _LOG = logging.getLogger("bessemer.codegen")
@@ -35,6 +36,11 @@ _Result = tuple[int, bytes | CodegenError]
 _SMALL_JOB_MODULES = 4
 # A worker takes about 0.4 s to start; LLVM takes about 0.6 ms for a KB of text.
 _SMALL_JOB_BYTES = 500 << 10
+
+
+def _default_workers() -> int:
+    jobs = settings().jobs
+    return (len(os.sched_getaffinity(0)) if jobs is None else jobs) - 1
 
 
 def kernel_name(text: str) -> str:
@@ -119,7 +125,7 @@ class CompilePool:
         self.target = target
         self.passes = passes
         self.cache = cache if cache is not None else ObjectCache(None)
-        self.limit = max(0, len(os.sched_getaffinity(0)) - 1) if workers is None else workers
+        self.limit = _default_workers() if workers is None else workers
         self._workers: list[_Worker] = []
 
     def __enter__(self) -> "CompilePool":
@@ -246,7 +252,7 @@ def compile_many(
     """The objects of IR texts, in their order; see `CompilePool.compile_many`.
 
     `workers` is the number of helper processes besides this one; None is one less than the
-    processors, 0 keeps everything in this process. Without `cache`, nothing is kept on disk.
+    setting `jobs` or the processors, 0 keeps everything in this process. Without `cache`, nothing is kept on disk.
     """
     with CompilePool(target, workers=workers, cache=cache, passes=passes) as pool:
         return pool.compile_many(modules, on_done)
