@@ -13,7 +13,7 @@ _TOKEN = re.compile(
       | (?P<string>"(?:[^"\\]|\\.)*")
       | (?P<hash>\#[0-9a-f]*)
       | (?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)
-      | (?P<name>[A-Za-z_][A-Za-z0-9_.$]*)
+      | (?P<name>\??[A-Za-z_][A-Za-z0-9_.$]*)
       | (?P<mark>->|//|\.\.\.|[-+*/%()\[\]{}<>,:=?])""",
     re.VERBOSE,
 )

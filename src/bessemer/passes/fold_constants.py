@@ -4,9 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from bessemer.core.dtypes import COMPILED
 from bessemer.core.errors import BessemerError
-from bessemer.ir.graph import Graph, Node, Value
+from bessemer.ir.graph import Graph, Node
 from bessemer.ir.interpreter import REFERENCE_ERRORS, run_node
 from bessemer.ir.types import TensorType
 from bessemer.passes.graph_pass import GraphPass, graph_pass, label, remove_dead, replace_value
@@ -14,7 +13,7 @@ from bessemer.passes.graph_pass import GraphPass, graph_pass, label, remove_dead
 
 @graph_pass("fold-constants")
 class FoldConstants(GraphPass):
-    """op(constants) -> constant; Shape and Size of a static type -> constant."""
+    """op(constants) -> constant; also what shape inference knows, as Shape of a static type."""
 
     largest_bytes: int = 64 << 20
     """Results above this stay computed."""
@@ -44,9 +43,9 @@ class FoldConstants(GraphPass):
             return None
         if not all(isinstance(value.type, TensorType) for value in node.outputs):
             return None
-        described = _from_type(node)
-        if described is not None:
-            return [described]
+        contents = [value.tensor.value for value in node.outputs]
+        if all(data is not None for data in contents):
+            return contents
         if not all(value is None or value.is_constant for value in node.inputs):
             return None
         if self._is_too_large(node):
@@ -69,17 +68,3 @@ class FoldConstants(GraphPass):
         given = sum(v.constant.nbytes for v in node.inputs if v and v.constant is not None)
         grown = total > 1 << 20 and total > self.largest_growth * max(given, 1)
         return total > self.largest_bytes or grown
-
-
-def _from_type(node: Node) -> np.ndarray[Any, Any] | None:
-    """The result of Shape or Size (and known content) where the types alone decide it."""
-    if node.op.op_name not in ("Shape", "Size") or len(node.outputs) != 1:
-        return None
-    source: Value | None = node.inputs[0]
-    if source is None or not isinstance(source.type, TensorType) or not source.type.is_static:
-        return None
-    if source.type.dtype not in COMPILED:
-        return None
-    # A zero-stride stand-in: the reference looks at the shape alone.
-    stand_in = np.broadcast_to(np.zeros((), source.type.dtype.numpy), source.type.static_shape)
-    return np.asarray(run_node(node, [stand_in])[0])

@@ -16,9 +16,9 @@ class InferShapes(GraphPass):
             types = infer_node_types(node.op, node.inputs, node.name, graph.source, node.sources)
             for value, known in zip(node.outputs, types, strict=False):
                 better = _merge(value.type, known)
-                if better != value.type:
-                    value.type = better
-                    changed += 1
+                changed += better != value.type
+                # Also when they are equal: what is known of the content is not compared.
+                value.type = better
         if changed:
             self.note(f"{changed} types changed")
         return changed > 0
@@ -29,7 +29,7 @@ def _merge(old: ValueType, new: ValueType) -> ValueType:
     if not isinstance(old, TensorType) or not isinstance(new, TensorType):
         return new
     if new.shape is None:
-        return TensorType(new.dtype, old.shape)
+        return new.with_shape(old.shape)
     if old.is_static and not new.is_static and old.rank == new.rank:
-        return TensorType(new.dtype, old.shape)
-    return new.without_value()
+        return new.with_shape(old.shape)
+    return new
