@@ -53,6 +53,10 @@ class InputError(BessemerError):
     """A binding at run time has a wrong name, shape, dtype or rank."""
 
 
+class ExecutionError(BessemerError):
+    """A step of an engine failed while running, or a closed context was used."""
+
+
 class MissingExtraError(BessemerError):
     """An optional package is needed; the message names the extra to install."""
 

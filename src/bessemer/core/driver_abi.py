@@ -1,0 +1,45 @@
+"""Memory layout shared by the native driver (generated code) and the runtime that feeds it.
+
+The runtime fills these structures through ctypes; the driver reads them by byte offset. Any change
+of meaning here needs a new `DRIVER_ABI`, because engine files carry compiled drivers.
+"""
+
+DRIVER_ABI = 1
+
+RUN = f"bessemer_run_v{DRIVER_ABI}"
+WORKER = f"bessemer_worker_v{DRIVER_ABI}"
+STOP = f"bessemer_stop_v{DRIVER_ABI}"
+
+# One job: function pointer, argument array, flags, unused.
+JOB_BYTES = 32
+JOB_FUNCTION = 0
+JOB_ARGUMENTS = 8
+JOB_FLAGS = 16
+FLAG_PARALLEL = 1
+FLAG_BARRIER = 2
+
+# The pool: a lock word, the published run, constants, then one block for each thread.
+POOL_BUSY = 0
+POOL_JOBS = 64
+POOL_COUNT = 72
+POOL_THREADS = 80
+POOL_BASE = 88
+POOL_STAMPS = 96
+POOL_STOP = 104
+POOL_YIELD = 128
+POOL_SYSCALL = 136
+POOL_CLOCK = 144
+POOL_BARRIER_SPINS = 152
+POOL_IDLE_SPINS = 160
+POOL_FUTEX = 168
+POOL_SIZE = 176
+POOL_HEADER_BYTES = 256
+
+THREAD_BYTES = 256
+THREAD_GO = 0
+THREAD_SLEEPING = 4
+THREAD_FLAGS = 64
+MAX_THREADS = 256
+
+# One time stamp: seconds and nanoseconds of the monotonic clock.
+STAMP_BYTES = 16

@@ -1,0 +1,108 @@
+"""All settings that come from the environment; the only place that reads `os.environ`."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from bessemer.core.errors import SettingsError
+
+PREFIX = "BESSEMER_"
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise ValueError("is not an integer") from None
+        if not low <= value <= high:
+            raise ValueError(f"is not between {low} and {high}")
+        return value
+
+    return read
+
+
+def _flag(text: str) -> bool:
+    known = {"1": True, "true": True, "yes": True, "on": True,
+             "0": False, "false": False, "no": False, "off": False}
+    if text.lower() not in known:
+        raise ValueError("is not one of 0, 1, true, false, yes, no, on, off")
+    return known[text.lower()]
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+def _default_cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if base else Path.home() / ".cache") / "bessemer"
+
+
+def _meta(read: Callable[[str], Any], help_text: str) -> dict[str, Any]:
+    return {"read": read, "help": help_text}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings by field; the environment variable is `BESSEMER_` and the name in capitals."""
+
+    threads: int | None = field(
+        default=None,
+        metadata=_meta(_integer(1, 256), "threads to run on; default: the CPUs this process may use"),
+    )
+    jobs: int | None = field(
+        default=None,
+        metadata=_meta(_integer(1, 256), "processes that compile kernels; default: as threads"),
+    )
+    cache_dir: Path = field(
+        default_factory=_default_cache,
+        metadata=_meta(_path, "folder of compiled kernels and tuning records"),
+    )
+    cache: bool = field(
+        default=True, metadata=_meta(_flag, "0 turns the cache of compiled kernels off")
+    )
+    target: str | None = field(
+        default=None, metadata=_meta(str, "target of builds that name none; default: this machine")
+    )
+    debug: int = field(
+        default=0, metadata=_meta(_integer(0, 5), "how much is logged and dumped, 0 to 5")
+    )
+    dump_dir: Path | None = field(
+        default=None, metadata=_meta(_path, "folder that receives the stages of every build")
+    )
+    barrier_spins: int = field(
+        default=2000,
+        metadata=_meta(_integer(0, 1 << 30), "turns that a barrier spins before it yields"),
+    )
+    idle_spins: int = field(
+        default=3000,
+        metadata=_meta(_integer(0, 1 << 30), "turns that an idle worker spins before it sleeps"),
+    )
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """The settings of that environment; empty variables count as absent.
+
+    Raises: SettingsError naming the variable, its value and what is allowed.
+    """
+    values: dict[str, Any] = {}
+    for entry in fields(Settings):
+        variable = PREFIX + entry.name.upper()
+        text = environment.get(variable, "").strip()
+        if not text:
+            continue
+        try:
+            values[entry.name] = entry.metadata["read"](text)
+        except ValueError as error:
+            raise SettingsError(
+                f"environment variable {variable}={text!r} {error}: {entry.metadata['help']}"
+            ) from None
+    return Settings(**values)
+
+
+def settings() -> Settings:
+    """The settings of this process's environment, read anew at each call."""
+    return read_settings(os.environ)

@@ -1,0 +1,99 @@
+"""What this machine is: architecture, CPU features, and how many CPUs the process may use."""
+
+import functools
+import math
+import os
+import platform
+from collections.abc import Iterable
+from pathlib import Path
+
+# LLVM's names where /proc/cpuinfo has others; compared without '_', '-' and '.'.
+_ALIASES = {
+    "sse3": "pni", "lzcnt": "abm", "sahf": "lahflm", "prfchw": "3dnowprefetch", "pclmul": "pclmulqdq",
+    "x87": "fpu", "neon": "asimd", "fullfp16": "asimdhp", "dotprod": "asimddp", "fpumarmv8": "fp",
+    "fparmv8": "fp", "lse": "atomics", "rdm": "asimdrdm", "crc": "crc32", "rdrnd": "rdrand",
+    "cx8": "cx8", "crc32": "sse42" if platform.machine() == "x86_64" else "crc32",
+}
+
+
+def _plain(name: str) -> str:
+    plain = name.lower().lstrip("+").replace("_", "").replace("-", "").replace(".", "")
+    return _ALIASES.get(plain, plain)
+
+
+def machine() -> str:
+    """The architecture of this machine: x86_64, aarch64 ..."""
+    return platform.machine()
+
+
+@functools.lru_cache(maxsize=1)
+def cpu_features(path: str = "/proc/cpuinfo") -> frozenset[str]:
+    """The feature flags of the first CPU, in a plain spelling; empty if the system does not tell."""
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return frozenset()
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            return frozenset(_plain(word) for word in value.split())
+    return frozenset()
+
+
+def missing_features(required: Iterable[str]) -> list[str]:
+    """Those of the required features that this machine lacks."""
+    return [name for name in required if _plain(name) not in cpu_features()]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _own_groups(proc: Path) -> dict[str, str]:
+    """Path of this process's control group for each controller; "" is version 2."""
+    groups = {}
+    for line in _read(proc).splitlines():
+        parts = line.split(":", 2)
+        if len(parts) == 3:
+            for controller in parts[1].split(","):
+                groups[controller] = parts[2]
+    return groups
+
+
+def _chain(root: Path, group: str) -> list[Path]:
+    """The group's folder and all above it up to the root of the hierarchy."""
+    folder = root / group.lstrip("/")
+    if ".." in folder.parts:
+        return [root]
+    return [folder, *(parent for parent in folder.parents if root in (parent, *parent.parents))]
+
+
+def quota_cpus(
+    root: Path = Path("/sys/fs/cgroup"), proc: Path = Path("/proc/self/cgroup")
+) -> float | None:
+    """CPUs that the container's quota allows (control groups version 1 and 2), None if unlimited."""
+    groups = _own_groups(proc)
+    found = []
+    for folder in _chain(root, groups.get("", "/")):
+        quota, _, period = _read(folder / "cpu.max").partition(" ")
+        if quota.isdigit() and period.isdigit() and int(period) > 0:
+            found.append(int(quota) / int(period))
+    for name in ("cpu", "cpu,cpuacct"):
+        for folder in _chain(root / name, groups.get("cpu", "/")):
+            old_quota = _read(folder / "cpu.cfs_quota_us")
+            old_period = _read(folder / "cpu.cfs_period_us")
+            if old_quota.isdigit() and old_period.isdigit() and int(old_period) > 0:
+                found.append(int(old_quota) / int(old_period))
+    return min((cpus for cpus in found if cpus > 0), default=None)
+
+
+def usable_cpus() -> int:
+    """CPUs of the affinity mask, at most the container's quota (rounded up), at least 1."""
+    count = len(os.sched_getaffinity(0))
+    quota = quota_cpus()
+    if quota is not None:
+        count = min(count, math.ceil(quota))
+    return max(count, 1)

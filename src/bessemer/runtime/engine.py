@@ -1,0 +1,168 @@
+"""The engine: a compiled model ready to run, to save and to look into."""
+
+import difflib
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from bessemer.core.errors import InputError
+from bessemer.engine.check import check_engine
+from bessemer.engine.file import write_engine
+from bessemer.engine.plan import Binding, EngineData, MemoryReport, MemoryRow, Plan, Step
+from bessemer.runtime.bindings import Signature
+from bessemer.runtime.context import ExecutionContext, Outputs
+from bessemer.runtime.pool import check_threads, default_threads
+from bessemer.runtime.profile import Profile
+from bessemer.runtime.program import Constants, Program
+from bessemer.runtime.report import engine_report, engine_text
+from bessemer.runtime.select import choose_variant
+
+
+class Engine:
+    """A compiled model. `run` may be called from several threads, which then take turns; contexts
+    made by `create_context` run in parallel.
+    """
+
+    def __init__(self, data: EngineData, constants: Constants | None = None) -> None:
+        """Makes an engine from data in memory (`bessemer.load` does it from a file).
+
+        Raises: EngineFormatError for inconsistent data, TargetError if no variant fits this machine.
+        """
+        check_engine(data)
+        self._data = data
+        variant = choose_variant(data.plan.name, data.objects, data.requires)
+        self._program = Program(data, variant, constants or Constants.gather(data))
+        plan = self._program.plan
+        self._signature = Signature(f"engine {plan.name!r}", plan.inputs, plan.outputs)
+        self._context: ExecutionContext | None = None
+        self._lock = threading.Lock()
+
+    # --- what it is ------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.plan.name
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that this machine runs."""
+        return self._program.plan
+
+    @property
+    def variant(self) -> str | None:
+        """The machine-code variant in use; None if nothing was compiled."""
+        return self._program.variant
+
+    @property
+    def data(self) -> EngineData:
+        """All that a file of this engine holds."""
+        return self._data
+
+    @property
+    def inputs(self) -> tuple[Binding, ...]:
+        """Inputs in order."""
+        return self.plan.inputs
+
+    @property
+    def outputs(self) -> tuple[Binding, ...]:
+        """Outputs in order."""
+        return self.plan.outputs
+
+    @property
+    def memory(self) -> MemoryReport:
+        """What the memory planner decided; a context takes `arena_bytes` of memory."""
+        return self.plan.memory
+
+    def find_layer(self, name: str) -> list[Step]:
+        """The steps of that name or made from the source node of that name.
+
+        Raises: InputError with near names if there is none.
+        """
+        steps = self.plan.steps
+        found = [step for step in steps if name == step.name or name in step.sources]
+        numbers = {node.step for node in self.plan.nodes if node.name == name and node.step >= 0}
+        found += [steps[i] for i in sorted(numbers) if i < len(steps) and steps[i] not in found]
+        if not found:
+            known = {node.name for node in self.plan.nodes}
+            known |= {source for step in steps for source in (step.name, *step.sources)}
+            raise InputError(f"engine {self.name!r} has no layer {name!r}{_near(name, known)}")
+        return found
+
+    def find_tensor(self, name: str) -> Binding | MemoryRow:
+        """The binding or the row of the memory table of that name.
+
+        Raises: InputError with near names if there is none.
+        """
+        for binding in (*self.inputs, *self.outputs):
+            if binding.name == name:
+                return binding
+        for row in self.memory.table:
+            if row.value == name:
+                return row
+        known = {row.value for row in self.memory.table}
+        known |= {binding.name for binding in (*self.inputs, *self.outputs)}
+        raise InputError(f"engine {self.name!r} has no tensor {name!r}{_near(name, known)}")
+
+    def inspect(self) -> str:
+        """The engine as text: bindings, steps, memory, passes, where each source node went."""
+        return engine_text(self.plan, self._data, self.variant)
+
+    def describe(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        return engine_report(self.plan, self._data, self.variant)
+
+    # --- running ---------------------------------------------------------------------------------
+
+    def create_context(self, threads: int | None = None) -> ExecutionContext:
+        """A new context with its own arena; `threads` overrides the engine's number."""
+        wanted = check_threads(threads)
+        if wanted is None:
+            built = self.plan.options.get("threads")
+            wanted = check_threads(built) if isinstance(built, int) else None
+        return ExecutionContext(self._program, self._signature, wanted or default_threads())
+
+    def run(self, inputs: Any = None, *, outputs: Mapping[str, Any] | None = None) -> Outputs:
+        """One inference, as `ExecutionContext.run`, in a context that the engine keeps."""
+        return self._own_context().run(inputs, outputs=outputs)
+
+    __call__ = run
+
+    def enqueue(
+        self, inputs: Any = None, *, outputs: Mapping[str, Any] | None = None
+    ) -> "Future[Outputs]":
+        """Starts `run` in the background."""
+        return self._own_context().enqueue(inputs, outputs=outputs)
+
+    def profile(self, inputs: Any = None, *, runs: int = 10, warmup: int = 2) -> Profile:
+        """Time by step, as `ExecutionContext.profile`."""
+        return self._own_context().profile(inputs, runs=runs, warmup=warmup)
+
+    def _own_context(self) -> ExecutionContext:
+        context = self._context
+        if context is None:
+            with self._lock:
+                if self._context is None:
+                    self._context = self.create_context()
+                context = self._context
+        return context
+
+    def save(self, path: str | Path) -> None:
+        """Writes the engine file, atomically; the same engine gives the same bytes.
+
+        Raises: OSError if the folder cannot be written.
+        """
+        write_engine(path, self._data)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Engine {self.name!r}: {len(self.inputs)} inputs, {len(self.outputs)} outputs, "
+            f"{len(self.plan.steps)} steps, {self.variant or 'no machine code'}>"
+        )
+
+
+def _near(name: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(name, sorted(known), n=3)
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""

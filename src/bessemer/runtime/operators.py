@@ -1,0 +1,102 @@
+"""Host steps: operators that run by their numpy reference, found by name when the engine loads."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bessemer.core.dtypes import DTYPES
+from bessemer.core.errors import BessemerError, EngineFormatError, ExecutionError
+from bessemer.engine.plan import HostStep, TensorRef
+from bessemer.ir.codec import decode_operator
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A decoded operator of a host step."""
+
+    step: HostStep
+    label: str
+    reference: Callable[..., Any]
+
+    def run(self, inputs: list[Any]) -> tuple[Any, ...]:
+        """The results, as many as the step has outputs.
+
+        Raises: ExecutionError naming the step, its source nodes and its inputs.
+        """
+        try:
+            results = self.reference(*inputs)
+        except BessemerError:
+            raise
+        # A reference is numpy code on data that nobody checked: any of these says "bad data".
+        except (
+            ValueError, TypeError, IndexError, KeyError, ArithmeticError, AttributeError,
+            AssertionError, MemoryError, RuntimeError, NotImplementedError, LookupError,
+        ) as error:
+            raise ExecutionError(
+                f"{self.where()} failed: {type(error).__name__}: {error}; "
+                f"inputs: {', '.join(map(describe, inputs))}"
+            ) from error
+        results = results if isinstance(results, tuple) else (results,)
+        if len(results) < len(self.step.outputs):
+            raise ExecutionError(
+                f"{self.where()} gave {len(results)} results, not {len(self.step.outputs)}"
+            )
+        return results
+
+    def fit(self, result: Any, ref: TensorRef) -> np.ndarray[Any, Any]:
+        """The result as the array that the plan promises.
+
+        Raises: ExecutionError if dtype or shape differ.
+        """
+        array = np.asarray(result)
+        if array.dtype != DTYPES[ref.dtype].numpy or array.shape != ref.shape:
+            raise ExecutionError(
+                f"{self.where()} gave {describe(array)} where the plan has "
+                f"{ref.dtype}{list(ref.shape or ())}"
+            )
+        return array
+
+    def where(self) -> str:
+        """The step in words, with the source nodes it stems from."""
+        sources = f" (from {', '.join(self.step.sources)})" if self.step.sources else ""
+        return f"{self.label}: host step {self.step.name!r}{sources}"
+
+
+def describe(value: Any) -> str:
+    """Dtype and shape of an array, the type of anything else."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype}{list(value.shape)}"
+    return "none" if value is None else type(value).__name__
+
+
+def make_operation(step: HostStep, label: str) -> Operation:
+    """Decodes the operator of a host step.
+
+    Raises: EngineFormatError for an unknown operator or malformed attributes.
+    """
+    try:
+        operator = decode_operator(step.operator)
+    except BessemerError as error:
+        raise EngineFormatError(f"{label}: host step {step.name!r}: {error}") from error
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError,
+            RecursionError, MemoryError, AssertionError) as error:
+        raise EngineFormatError(
+            f"{label}: host step {step.name!r} has a malformed operator: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return Operation(step, label, operator.reference)
+
+
+def own(value: Any) -> Any:
+    """The value with every array that is a view of other memory copied."""
+    if isinstance(value, np.ndarray):
+        return value if value.flags.owndata else value.copy()
+    if isinstance(value, list):
+        return [own(item) for item in value]
+    if isinstance(value, tuple):
+        return tuple(own(item) for item in value)
+    if isinstance(value, np.generic):
+        return np.asarray(value)
+    return value

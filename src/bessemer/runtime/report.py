@@ -1,0 +1,86 @@
+"""The engine as text and as JSON values, for people and programs that look into it."""
+
+from typing import Any
+
+from bessemer.engine.manifest import encode_plan
+from bessemer.engine.plan import EngineData, KernelStep, Plan
+from bessemer.runtime.bindings import shape_text
+
+
+def engine_report(plan: Plan, data: EngineData, variant: str | None) -> dict[str, Any]:
+    """Everything about the engine as JSON values."""
+    return {
+        "variant": variant,
+        "variants": {
+            name: {"code_bytes": sum(map(len, objects)), "requires": list(data.requires.get(name, ()))}
+            for name, objects in data.objects.items()
+        },
+        "constant_bytes": data.constant_bytes,
+        "plan": encode_plan(plan),
+    }
+
+
+def engine_text(plan: Plan, data: EngineData, variant: str | None) -> str:
+    """The engine for people, one fact a line."""
+    lines = [f"engine {plan.name}, format {plan.format_version}"]
+    lines += [f"  input  {b.name}: {shape_text(b)}" for b in plan.inputs]
+    lines += [f"  output {b.name}: {shape_text(b)}" for b in plan.outputs]
+    for name, objects in data.objects.items():
+        used = " (in use)" if name == variant else ""
+        needs = " ".join(data.requires.get(name, ())) or "nothing special"
+        lines.append(f"  code   {name}{used}: {sum(map(len, objects))} bytes, needs {needs}")
+    lines += [f"  option {key}: {value}" for key, value in sorted(plan.options.items())]
+    lines += [f"  made with {key} {value}" for key, value in sorted(plan.versions.items())]
+    lines += [f"  note   {note}" for note in plan.notes]
+    return "\n".join(lines + _steps(plan) + _memory(plan, data) + _passes(plan) + _nodes(plan))
+
+
+def _steps(plan: Plan) -> list[str]:
+    lines = [f"steps ({len(plan.steps)}):"]
+    for index, step in enumerate(plan.steps):
+        sources = f" from {', '.join(step.sources)}" if step.sources else ""
+        if isinstance(step, KernelStep):
+            what = f"{step.rule or 'kernel'} {step.shapes}".rstrip()
+            work = f", {step.flops} flop, {step.bytes} bytes"
+            lines.append(f"  {index:4} {step.name}: {what}{work}{sources}")
+            if step.schedule:
+                lines.append(f"       schedule {step.schedule}")
+            lines += [f"       {note}" for note in step.notes]
+        else:
+            operator = step.operator.get("op", "?")
+            why = f": {step.reason}" if step.reason else ""
+            lines.append(f"  {index:4} {step.name}: {operator} on the host{why}{sources}")
+    return lines
+
+
+def _memory(plan: Plan, data: EngineData) -> list[str]:
+    memory = plan.memory
+    lines = [
+        f"memory: arena {plan.arena_bytes} bytes (workspace {memory.workspace_bytes}), constants "
+        f"{data.constant_bytes}, sum of tensors {memory.sum_of_tensors_bytes}, liveness lower bound "
+        f"{memory.liveness_lower_bound_bytes}"
+    ]
+    for row in memory.table:
+        alias = f" in {row.alias_of}" if row.alias_of else ""
+        lines.append(
+            f"  {row.offset:>12} +{row.size_bytes:<12} steps {row.first_step}..{row.last_step} "
+            f"{row.value}{alias}"
+        )
+    return lines
+
+
+def _passes(plan: Plan) -> list[str]:
+    lines = [f"passes ({len(plan.passes)}):"] if plan.passes else []
+    for entry in plan.passes:
+        changed = f"{entry.nodes_before} -> {entry.nodes_after} nodes" if entry.changed else "no change"
+        lines.append(f"  {entry.name}: {changed}")
+        lines += [f"       {note}" for note in entry.notes]
+    return lines
+
+
+def _nodes(plan: Plan) -> list[str]:
+    lines = [f"source nodes ({len(plan.nodes)}):"] if plan.nodes else []
+    for node in plan.nodes:
+        where = f"step {node.step}" if node.step >= 0 else "no step"
+        lines.append(f"  {node.name} ({node.operator}): {where}{', ' + node.why if node.why else ''}")
+    return lines
