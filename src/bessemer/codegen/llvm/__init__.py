@@ -1,5 +1,1 @@
-"""LLVM back end: loop IR to LLVM IR text, and the text to ELF objects.
-
-emit.py compiles one text; pool.py compiles many in parallel, with a disk cache; worker.py is the
-helper process; freestanding.py runs AArch64 objects under an emulator.
-"""
+"""Textual LLVM IR from loop IR (emitter.py), object code from it (emit.py), the native driver."""

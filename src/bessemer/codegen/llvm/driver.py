@@ -1,12 +1,12 @@
 """LLVM IR of the native driver: walks a job table on several threads with barriers between.
 
-The driver is compiled into every engine variant, so that running needs no compiler. It calls the C
-library only through pointers that the runtime stores in the pool (`core.driver_abi`), which keeps it
-free of inline assembly and equal on x86-64 and AArch64.
+The driver is compiled into every engine variant, so that running needs no compiler. It calls
+the C library only through pointers that the runtime stores in the pool (`core.driver_abi`), which
+keeps it free of inline assembly and equal on x86-64 and AArch64.
 
-The barrier is a dissemination barrier: in round r thread i raises a flag of thread i + 2**r and waits
-for its own. Each thread spins on its own cache line. Spinning turns into `sched_yield` after a while:
-a pure spin loses a whole time slice whenever another process takes a core.
+The barrier is a dissemination barrier: in round r thread i raises a flag of thread i + 2**r and
+waits for its own. Each thread spins on its own cache line. Spinning turns into `sched_yield` after
+a while: a pure spin loses a whole time slice whenever another process takes a core.
 """
 
 from typing import Protocol
@@ -314,8 +314,8 @@ done:
 def driver_module(target: HasTriple) -> str:
     """LLVM IR text of the driver for that target.
 
-    It defines the functions named in `core.driver_abi`: RUN (pool, jobs, count, threads, stamps) -> threads
-    used, WORKER (pool, thread) and STOP (pool).
+    It defines the functions named in `core.driver_abi`: RUN (pool, jobs, count, threads, stamps)
+    -> threads used, WORKER (pool, thread) and STOP (pool).
 
     Raises: CodegenError for an architecture without a pause instruction known here.
     """
@@ -340,4 +340,5 @@ def driver_module(target: HasTriple) -> str:
     body = _BARRIER + _WALK + _RUN + _WORKER
     for name, value in numbers.items():
         body = body.replace("{" + name + "}", str(value))
-    return f'; bessemer driver, ABI {DRIVER_ABI}\ntarget triple = "{target.triple}"\n{declaration}\n{body}'
+    head = f'; bessemer driver, ABI {DRIVER_ABI}\ntarget triple = "{target.triple}"\n'
+    return f"{head}{declaration}\n{body}"

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Schedule rules, one file per class of kernel: when it applies, its knobs, its default, its primitives."""

@@ -1,0 +1,217 @@
+"""Linear forms of index expressions: sums of coefficient * atom, with ranges to simplify // and %."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bessemer.core.dtypes import i64
+from bessemer.te.expr import Binary, Const, Expr, Var, binary, const, text
+
+Range = tuple[float, float]
+"""Inclusive bounds; infinite where unknown."""
+
+UNKNOWN: Range = (-math.inf, math.inf)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """`sum(coef * atom) + constant`; atoms are variables or expressions that are not linear."""
+
+    terms: tuple[tuple[str, Expr, int], ...]
+    constant: int
+
+    @staticmethod
+    def make(terms: Mapping[str, tuple[Expr, int]], constant: int) -> "Linear":
+        """Drops zero terms and sorts, so that equal forms compare equal by `key`."""
+        kept = [(key, atom, coef) for key, (atom, coef) in sorted(terms.items()) if coef]
+        return Linear(tuple(kept), constant)
+
+    @property
+    def key(self) -> tuple[tuple[tuple[str, int], ...], int]:
+        """Structural identity."""
+        return tuple((key, coef) for key, _, coef in self.terms), self.constant
+
+    def __add__(self, other: "Linear") -> "Linear":
+        return self._combine(other, 1)
+
+    def __sub__(self, other: "Linear") -> "Linear":
+        return self._combine(other, -1)
+
+    def _combine(self, other: "Linear", sign: int) -> "Linear":
+        terms = {key: (atom, coef) for key, atom, coef in self.terms}
+        for key, atom, coef in other.terms:
+            terms[key] = (atom, terms.get(key, (atom, 0))[1] + sign * coef)
+        return Linear.make(terms, self.constant + sign * other.constant)
+
+    def scale(self, factor: int) -> "Linear":
+        """Every coefficient times an integer."""
+        return Linear(
+            tuple((key, atom, coef * factor) for key, atom, coef in self.terms) if factor else (),
+            self.constant * factor,
+        )
+
+    def range(self, ranges: Mapping[str, Range]) -> Range:
+        """Bounds of the form, given bounds of its atoms by key."""
+        low = high = float(self.constant)
+        for key, atom, coef in self.terms:
+            a, b = atom_range(key, atom, ranges)
+            low += min(coef * a, coef * b)
+            high += max(coef * a, coef * b)
+        return low, high
+
+    def expr(self) -> Expr:
+        """The form as an expression."""
+        total: Expr = const(0, i64)
+        for _, atom, coef in self.terms:
+            total = total + atom * coef
+        return total + self.constant
+
+
+def atom_range(key: str, atom: Expr, ranges: Mapping[str, Range]) -> Range:
+    """Bounds of one atom."""
+    known = ranges.get(key)
+    if known is not None:
+        return known
+    if isinstance(atom, Binary) and isinstance(atom.b, Const) and atom.b.value > 0:
+        divisor = atom.b.value
+        if atom.op == "%":
+            return 0, divisor - 1
+        if atom.op == "//":
+            low, high = linear(atom.a, ranges).range(ranges)
+            return (low // divisor if low > -math.inf else low,
+                    high // divisor if high < math.inf else high)
+    if isinstance(atom, Binary) and atom.op in ("min", "max"):
+        a, b = linear(atom.a, ranges).range(ranges), linear(atom.b, ranges).range(ranges)
+        pick = min if atom.op == "min" else max
+        return pick(a[0], b[0]), pick(a[1], b[1])
+    return UNKNOWN
+
+
+def linear(expr: Expr, ranges: Mapping[str, Range]) -> Linear:
+    """The linear form of an i64 expression; `ranges` bounds variables by name."""
+    match expr:
+        case Const(value=value):
+            return Linear((), int(value))
+        case Var(name=name):
+            low, high = ranges.get(name, UNKNOWN)
+            if low == high:
+                return Linear((), int(low))
+            return Linear(((name, expr, 1),), 0)
+        case Binary(op="+", a=a, b=b):
+            return linear(a, ranges) + linear(b, ranges)
+        case Binary(op="-", a=a, b=b):
+            return linear(a, ranges) - linear(b, ranges)
+        case Binary(op="*", a=a, b=b):
+            x, y = linear(a, ranges), linear(b, ranges)
+            if not y.terms:
+                return x.scale(y.constant)
+            if not x.terms:
+                return y.scale(x.constant)
+            return _atom(binary("*", x.expr(), y.expr()))
+        case Binary(op="//", a=a, b=Const(value=divisor)) if divisor > 0:
+            return floor_divide(linear(a, ranges), divisor, ranges)
+        case Binary(op="%", a=a, b=Const(value=divisor)) if divisor > 0:
+            return modulo(linear(a, ranges), divisor, ranges)
+        case Binary(op="min" | "max" as op, a=a, b=b):
+            return _extreme(op, linear(a, ranges), linear(b, ranges), ranges)
+    return _atom(expr)
+
+
+def _atom(expr: Expr) -> Linear:
+    return Linear(((text(expr), expr, 1),), 0)
+
+
+def _extreme(op: str, a: Linear, b: Linear, ranges: Mapping[str, Range]) -> Linear:
+    low, high = (a - b).range(ranges)
+    if high <= 0:
+        return a if op == "min" else b
+    if low >= 0:
+        return b if op == "min" else a
+    return _atom(binary(op, a.expr(), b.expr()))
+
+
+def _split(form: Linear, divisor: int) -> tuple[Linear, Linear]:
+    """form = divisor * quotient + rest, with the multiples of the divisor in quotient."""
+    quotient, rest = [], []
+    for key, atom, coef in form.terms:
+        whole = coef // divisor if coef % divisor == 0 else 0
+        if whole:
+            quotient.append((key, atom, whole))
+        else:
+            rest.append((key, atom, coef))
+    return (Linear(tuple(quotient), form.constant // divisor),
+            Linear(tuple(rest), form.constant % divisor))
+
+
+def floor_divide(form: Linear, divisor: int, ranges: Mapping[str, Range]) -> Linear:
+    """form // divisor."""
+    if divisor == 1:
+        return form
+    quotient, rest = _split(form, divisor)
+    low, high = rest.range(ranges)
+    if low >= 0 and high < divisor:
+        return quotient
+    # (4a + b) // 16 with 0 <= b < 4 is a // 4.
+    factor = math.gcd(divisor, *(coef for _, _, coef in rest.terms if coef % divisor))
+    for common in _common_factors(rest, divisor, factor):
+        inner, small = _split(rest, common)
+        bounds = small.range(ranges)
+        if inner.terms and 0 <= bounds[0] and bounds[1] < common:
+            return quotient + floor_divide(inner, divisor // common, ranges)
+    if len(rest.terms) == 1 and rest.constant == 0:
+        key, atom, coef = rest.terms[0]
+        if coef == 1 and isinstance(atom, Binary) and isinstance(atom.b, Const):
+            if atom.op == "//":
+                return quotient + floor_divide(
+                    linear(atom.a, ranges), divisor * int(atom.b.value), ranges)
+    return quotient + _atom(binary("//", rest.expr(), const(divisor, i64)))
+
+
+def _common_factors(rest: Linear, divisor: int, factor: int) -> list[int]:
+    found = {factor} | {math.gcd(coef, divisor) for _, _, coef in rest.terms}
+    return sorted((f for f in found if f > 1 and divisor % f == 0), reverse=True)
+
+
+def modulo(form: Linear, divisor: int, ranges: Mapping[str, Range]) -> Linear:
+    """form % divisor."""
+    if divisor == 1:
+        return Linear((), 0)
+    _, rest = _split(form, divisor)
+    low, high = rest.range(ranges)
+    if low >= 0 and high < divisor:
+        return rest
+    for common in _common_factors(rest, divisor, 1):
+        inner, small = _split(rest, common)
+        bounds = small.range(ranges)
+        if inner.terms and 0 <= bounds[0] and bounds[1] < common:
+            return modulo(inner, divisor // common, ranges).scale(common) + small
+    return _atom(binary("%", rest.expr(), const(divisor, i64)))
+
+
+def simplify(expr: Expr, ranges: Mapping[str, Range]) -> Expr:
+    """An equal i64 expression in linear form."""
+    return linear(expr, ranges).expr()
+
+
+def holds(condition: Expr, ranges: Mapping[str, Range]) -> bool | None:
+    """True or False if an index comparison is decided by the ranges, else None."""
+    if isinstance(condition, Binary) and condition.op == "&":
+        sides = holds(condition.a, ranges), holds(condition.b, ranges)
+        return False if False in sides else True if sides == (True, True) else None
+    if not isinstance(condition, Binary) or condition.a.dtype != i64:
+        return None
+    low, high = (linear(condition.a, ranges) - linear(condition.b, ranges)).range(ranges)
+    match condition.op:
+        case "<":
+            return True if high < 0 else False if low >= 0 else None
+        case "<=":
+            return True if high <= 0 else False if low > 0 else None
+        case ">":
+            return True if low > 0 else False if high <= 0 else None
+        case ">=":
+            return True if low >= 0 else False if high < 0 else None
+        case "==":
+            return True if low == high == 0 else False if low > 0 or high < 0 else None
+        case "!=":
+            return False if low == high == 0 else True if low > 0 or high < 0 else None
+    return None

@@ -1,0 +1,217 @@
+"""A kernel: the tensor expressions of one fusion group, and how its tensors lie in memory."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from bessemer.core.dtypes import DType
+from bessemer.ir.layout import Layout
+from bessemer.lower.affine import Range, linear
+from bessemer.lower.loops import Buffer, dense_strides
+from bessemer.te.expr import Binary, Const, Expr, Load, Select, const, rewrite, substitute, walk
+from bessemer.te.tensor import IterVar, Tensor, stages
+from bessemer.core.dtypes import i64
+
+EXPENSIVE = ("exp", "log", "tanh", "sigmoid", "erf", "sin", "cos", "tan", "sqrt", "rsqrt", "expm1",
+             "log1p", "sinh", "cosh", "asin", "acos", "atan", "asinh", "acosh", "atanh")
+
+
+@dataclass(frozen=True, eq=False)
+class Operand:
+    """A tensor of a kernel in memory.
+
+    `strides` (elements) belong to the layout's physical dimensions; they are larger than dense
+    where the tensor lives inside another one. `offset` counts elements from the buffer's start.
+    `constant` is the logical content of a weight, whose layout a schedule may choose.
+    """
+
+    tensor: Tensor
+    layout: Layout
+    strides: tuple[int, ...]
+    offset: int = 0
+    constant: np.ndarray[Any, Any] | None = None
+
+    @staticmethod
+    def dense(tensor: Tensor, layout: Layout | None = None,
+              constant: np.ndarray[Any, Any] | None = None) -> "Operand":
+        """An operand with memory of its own."""
+        layout = layout or Layout.plain(tensor.rank)
+        return Operand(tensor, layout, dense_strides(layout.physical_shape(shape_of(tensor))), 0,
+                       constant)
+
+    def relaid(self, layout: Layout) -> "Operand":
+        """A constant operand in another layout."""
+        assert self.constant is not None
+        return replace(self, layout=layout,
+                       strides=dense_strides(layout.physical_shape(shape_of(self.tensor))))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Logical shape."""
+        return shape_of(self.tensor)
+
+    @property
+    def dtype(self) -> DType:
+        """Element type."""
+        return self.tensor.dtype
+
+    def buffer(self, name: str, writable: bool) -> Buffer:
+        """The loop IR buffer of this operand."""
+        return Buffer(name, self.dtype, self.layout.physical_shape(self.shape), self.strides,
+                      "global", self.offset, writable)
+
+    def is_flat(self) -> bool:
+        """True if plain and dense."""
+        return self.layout.is_plain and self.strides == dense_strides(self.shape)
+
+
+def shape_of(tensor: Tensor) -> tuple[int, ...]:
+    """Static shape of a tensor."""
+    return tuple(int(dim) for dim in tensor.shape)  # type: ignore[arg-type]
+
+
+@dataclass(eq=False)
+class Kernel:
+    """Stages (computes, producers first), input operands and output operands of one group."""
+
+    name: str
+    inputs: list[Operand]
+    outputs: list[Operand]
+    sources: tuple[str, ...] = ()
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def stages(self) -> list[Tensor]:
+        """All computes, producers first."""
+        return stages(tuple(operand.tensor for operand in self.outputs))
+
+    @property
+    def reductions(self) -> list[Tensor]:
+        """The computes that reduce."""
+        return [stage for stage in self.stages if stage.is_reduction]
+
+    def operand(self, tensor: Tensor) -> Operand | None:
+        """The operand of a tensor, if it lies in memory."""
+        for operand in (*self.inputs, *self.outputs):
+            if operand.tensor is tensor:
+                return operand
+        return None
+
+    def replace_operand(self, old: Operand, new: Operand) -> None:
+        """Uses another operand for the same tensor."""
+        self.inputs = [new if operand is old else operand for operand in self.inputs]
+
+
+def axis_ranges(axes: tuple[IterVar, ...]) -> dict[str, Range]:
+    """Ranges of index variables."""
+    return {axis.name: (0, int(axis.extent) - 1) for axis in axes}  # type: ignore[arg-type]
+
+
+def with_body(tensor: Tensor, body: Expr) -> Tensor:
+    """The same tensor computed by another expression."""
+    return Tensor(tensor.name, tensor.dtype, tensor.shape, tensor.axes, body)
+
+
+def inline(tensor: Tensor, inlinable: "set[int]", rebuilt: dict[int, Tensor]) -> Tensor:
+    """Rebuilds a compute with the loads of inlinable injective computes replaced by their bodies."""
+    if tensor.body is None:
+        return tensor
+    if id(tensor) in rebuilt:
+        return rebuilt[id(tensor)]
+
+    def visit(node: Expr) -> Expr | None:
+        if not isinstance(node, Load) or node.tensor.body is None:
+            return None
+        producer = inline(node.tensor, inlinable, rebuilt)
+        if id(node.tensor) not in inlinable:
+            return Load(producer, node.indices, node.dtype, node.fill)
+        assert producer.body is not None
+        value = substitute(producer.body, dict(zip(producer.axes, node.indices)))
+        return guard(value, node) if node.fill is not None else value
+
+    result = with_body(tensor, rewrite(tensor.body, visit))
+    rebuilt[id(tensor)] = result
+    return result
+
+
+def guard(value: Expr, load: Load) -> Expr:
+    """`value` where the load's indices are inside its tensor, its fill elsewhere."""
+    assert load.fill is not None
+    condition = inside(load, {})
+    return value if condition is None else Select(condition, value, load.fill, value.dtype)
+
+
+def inside(load: Load, ranges: dict[str, Range]) -> Expr | None:
+    """The condition that all indices are inside the tensor; None if the ranges prove it."""
+    condition: Expr | None = None
+    for index, extent in zip(load.indices, shape_of(load.tensor), strict=True):
+        low, high = linear(index, ranges).range(ranges)
+        tests: list[Expr] = []
+        if low < 0:
+            tests.append(index >= const(0, i64))
+        if high >= extent:
+            tests.append(index < const(extent, i64))
+        for test in tests:
+            condition = test if condition is None else condition & test
+    return condition
+
+
+def is_expensive(body: Expr) -> bool:
+    """True if the expression holds a costly function."""
+    return any(getattr(node, "op", "") in EXPENSIVE for node in walk(body))
+
+
+def reading_counts(kernel_stages: list[Tensor]) -> dict[int, int]:
+    """How many stages read each compute."""
+    counts: dict[int, int] = {}
+    for stage in kernel_stages:
+        assert stage.body is not None
+        seen = {id(n.tensor) for n in walk(stage.body) if isinstance(n, Load)}
+        for key in seen:
+            counts[key] = counts.get(key, 0) + 1
+    return counts
+
+
+def inline_stages(kernel: Kernel) -> Kernel:
+    """Inlines injective computes into their readers, except costly ones that a reduction rereads."""
+    all_stages = kernel.stages
+    outputs = {id(operand.tensor) for operand in kernel.outputs}
+    counts = reading_counts(all_stages)
+    has_reduction = any(stage.is_reduction for stage in all_stages)
+    inlinable = set()
+    for stage in all_stages:
+        if stage.is_reduction or id(stage) in outputs:
+            continue
+        assert stage.body is not None
+        if has_reduction and counts.get(id(stage), 0) > 1 and _reads_deeply(stage):
+            continue
+        inlinable.add(id(stage))
+    rebuilt: dict[int, Tensor] = {}
+    fresh = [replace(operand, tensor=inline(operand.tensor, inlinable, rebuilt))
+             for operand in kernel.outputs]
+    return Kernel(kernel.name, kernel.inputs, fresh, kernel.sources, kernel.notes)
+
+
+def _reads_deeply(stage: Tensor) -> bool:
+    assert stage.body is not None
+    return is_expensive(stage.body)
+
+
+def is_identity_load(load: Load, axes: tuple[IterVar, ...]) -> bool:
+    """True if the load's indices are exactly those index variables, in order."""
+    return len(load.indices) == len(axes) and all(
+        a is b for a, b in zip(load.indices, axes, strict=True))
+
+
+def literal_index(expr: Expr) -> int | None:
+    """The value of a literal index."""
+    return int(expr.value) if isinstance(expr, Const) else None
+
+
+def product_of_loads(body: Expr) -> tuple[Load, Load] | None:
+    """(a, b) if the expression is a product of two loads."""
+    if isinstance(body, Binary) and body.op == "*" and isinstance(body.a, Load) \
+            and isinstance(body.b, Load):
+        return body.a, body.b
+    return None

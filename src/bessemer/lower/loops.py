@@ -1,0 +1,224 @@
+"""Loop IR: buffers, loops, stores over the scalar expressions of `te`; prints as indented text."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+from bessemer.core.dtypes import DType
+from bessemer.te.expr import Expr, Load, Var, text, walk
+
+
+@dataclass(frozen=True, eq=False)
+class Buffer:
+    """Memory a kernel touches. `strides` are in elements; `offset` too.
+
+    `scope` is "global" (a kernel argument), "register" (accumulators; indices are constants after
+    unrolling, the last dimension may be a vector) or "stack" (small scratch of one thread).
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    scope: str = "global"
+    offset: int = 0
+    writable: bool = False
+
+    @staticmethod
+    def dense(name: str, dtype: DType, shape: tuple[int, ...], scope: str, writable: bool = True
+              ) -> "Buffer":
+        """Row-major strides."""
+        return Buffer(name, dtype, shape, dense_strides(shape), scope, 0, writable)
+
+    @property
+    def count(self) -> int:
+        """Number of elements of the dense box."""
+        return math.prod(self.shape)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the dense box."""
+        return self.count * self.dtype.size_bytes
+
+    def at(self, *indices: Expr) -> Load:
+        """One element."""
+        assert len(indices) == len(self.shape), (self.name, self.shape, indices)
+        return Load(self, tuple(indices), self.dtype)
+
+    def __str__(self) -> str:
+        shape = ",".join(map(str, self.shape))
+        return f"{self.name}: {self.scope} {self.dtype}[{shape}]"
+
+
+def dense_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Row-major strides in elements."""
+    strides, total = [], 1
+    for extent in reversed(shape):
+        strides.append(total)
+        total *= max(extent, 1)
+    return tuple(reversed(strides))
+
+
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
+class LaneReduce(Expr):
+    """Combines all lanes of the last dimension of a register buffer at the given leading indices."""
+
+    kind: str
+    buffer: Buffer
+    indices: tuple[Expr, ...]
+    dtype: DType
+
+    def children(self) -> tuple[Expr, ...]:
+        return self.indices
+
+    def with_children(self, children: tuple[Expr, ...]) -> Expr:
+        return LaneReduce(self.kind, self.buffer, children, self.dtype)
+
+    def text(self) -> str:
+        """Its form in loop IR."""
+        return f"lanes.{self.kind}({self.buffer.name}[{', '.join(map(text, self.indices))}])"
+
+
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
+class Fma(Expr):
+    """a * b + c, fused (rounded once) where the target can."""
+
+    a: Expr
+    b: Expr
+    c: Expr
+    dtype: DType
+
+    def children(self) -> tuple[Expr, ...]:
+        return (self.a, self.b, self.c)
+
+    def with_children(self, children: tuple[Expr, ...]) -> Expr:
+        return Fma(*children, self.dtype)
+
+    def text(self) -> str:
+        """Its form in loop IR."""
+        return f"fma({text(self.a)}, {text(self.b)}, {text(self.c)})"
+
+
+@dataclass(eq=False)
+class For:
+    """A loop from 0 to extent-1. `kind` is serial, parallel, unroll or vector."""
+
+    var: Var
+    extent: int
+    kind: str
+    body: "list[Stmt]"
+
+
+@dataclass(eq=False)
+class Let:
+    """Names an index expression."""
+
+    var: Var
+    value: Expr
+
+
+@dataclass(eq=False)
+class Store:
+    """buffer[indices] = value."""
+
+    buffer: Buffer
+    indices: tuple[Expr, ...]
+    value: Expr
+
+
+@dataclass(eq=False)
+class If:
+    """Runs `body` where the condition holds, `otherwise` elsewhere (in a vector loop: masks)."""
+
+    condition: Expr
+    body: "list[Stmt]"
+    otherwise: "list[Stmt]" = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Alloc:
+    """Declares a register or stack buffer for the rest of the block."""
+
+    buffer: Buffer
+
+
+Stmt = Union[For, Let, Store, If, Alloc]
+
+
+@dataclass(eq=False)
+class Function:
+    """A kernel: parameters in the order of the argument array, and a body."""
+
+    name: str
+    params: tuple[Buffer, ...]
+    body: list[Stmt]
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        head = f"kernel {self.name}({', '.join(map(str, self.params))})"
+        return "\n".join([head + " {", *_lines(self.body, 1), "}"])
+
+
+def _lines(body: list[Stmt], depth: int) -> Iterator[str]:
+    pad = "  " * depth
+    for stmt in body:
+        match stmt:
+            case For(var=var, extent=extent, kind=kind, body=inner):
+                tag = "" if kind == "serial" else f" {kind}"
+                yield f"{pad}for {var.name} in {extent}{tag}:"
+                yield from _lines(inner, depth + 1)
+            case Let(var=var, value=value):
+                yield f"{pad}{var.name} = {text(value)}"
+            case Store(buffer=buffer, indices=indices, value=value):
+                yield f"{pad}{buffer.name}[{', '.join(map(text, indices))}] = {text(value)}"
+            case If(condition=condition, body=inner, otherwise=otherwise):
+                yield f"{pad}if {text(condition)}:"
+                yield from _lines(inner, depth + 1)
+                if otherwise:
+                    yield f"{pad}else:"
+                    yield from _lines(otherwise, depth + 1)
+            case Alloc(buffer=buffer):
+                yield f"{pad}alloc {buffer}"
+
+
+def statements(body: list[Stmt]) -> Iterator[Stmt]:
+    """Every statement, parents first."""
+    for stmt in body:
+        yield stmt
+        if isinstance(stmt, For):
+            yield from statements(stmt.body)
+        elif isinstance(stmt, If):
+            yield from statements(stmt.body)
+            yield from statements(stmt.otherwise)
+
+
+def expressions(body: list[Stmt]) -> Iterator[Expr]:
+    """Every expression tree of the statements."""
+    for stmt in statements(body):
+        if isinstance(stmt, Store):
+            yield from stmt.indices
+            yield stmt.value
+        elif isinstance(stmt, Let):
+            yield stmt.value
+        elif isinstance(stmt, If):
+            yield stmt.condition
+
+
+def buffers_of(body: list[Stmt]) -> list[Buffer]:
+    """The global buffers that statements touch, in order of first use."""
+    found: dict[int, Buffer] = {}
+    for stmt in statements(body):
+        parts: list[Expr] = []
+        if isinstance(stmt, Store):
+            found.setdefault(id(stmt.buffer), stmt.buffer)
+            parts = [*stmt.indices, stmt.value]
+        elif isinstance(stmt, Let):
+            parts = [stmt.value]
+        elif isinstance(stmt, If):
+            parts = [stmt.condition]
+        for part in parts:
+            for node in walk(part):
+                if isinstance(node, Load):
+                    found.setdefault(id(node.tensor), node.tensor)
+    return [buffer for buffer in found.values() if buffer.scope == "global"]

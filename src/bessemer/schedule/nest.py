@@ -1,0 +1,402 @@
+"""Applies a schedule: the loop nest of one compute and the outputs that are computed from it.
+
+A split whose factor does not divide the extent gives regions: stretches of the outer loop with
+their own inner extent. Each region gets its own loops, so the main one carries no conditions.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from bessemer.core.dtypes import DType, boolean, i64
+from bessemer.core.errors import ScheduleError
+from bessemer.lower.affine import Range
+from bessemer.lower.kernel import Operand
+from bessemer.lower.loops import Alloc, Buffer, Fma, For, If, LaneReduce, Let, Stmt, Store
+from bessemer.schedule.memory import Axes, Memory
+from bessemer.schedule.schedule import Schedule, Split
+from bessemer.te.expr import (
+    Binary, Expr, Load, Reduce, Var, binary, const, equal, isnan, where,
+)
+from bessemer.te.interpreter import extreme
+from bessemer.te.tensor import Tensor
+
+MAX_STACK_BYTES = 192 * 1024
+"""Scratch of one thread; its stack has at least a megabyte."""
+
+
+@dataclass(frozen=True)
+class _Env:
+    """What is bound so far: loop values, region sizes, and how split axes combine in this region."""
+
+    values: Mapping[str, Expr] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    combine: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    def bind(self, name: str, value: Expr) -> "_Env":
+        return replace(self, values={**self.values, name: value})
+
+    def sized(self, name: str, size: int) -> "_Env":
+        return replace(self, sizes={**self.sizes, name: size})
+
+    def combined(self, axis: str, factor: int, start: int) -> "_Env":
+        return replace(self, combine={**self.combine, axis: (factor, start)})
+
+
+Leaf = Callable[[_Env], list[Stmt]]
+
+
+@dataclass(eq=False)
+class Nest:
+    """Builds the loops of `stage`; `outputs` are the operands computed from it at the same indices.
+
+    `bound` gives the values of output axes that an enclosing nest already runs over.
+    """
+
+    stage: Tensor
+    schedule: Schedule
+    memory: Memory
+    outputs: Sequence[Operand]
+    bound: Mapping[int, Expr] = field(default_factory=dict)
+    local: tuple[Buffer, tuple[int, ...]] | None = None
+    """Instead of outputs: a stack buffer to store to, with the axes it has."""
+
+    def build(self) -> list[Stmt]:
+        """The statements."""
+        if not isinstance(self.stage.body, Reduce):
+            return self._loops(self.schedule.order, _Env(), self._plain_leaf)
+        order = self.schedule.order
+        if self.schedule.accumulate_at:
+            point = order.index(self.schedule.accumulate_at) + 1
+        else:
+            point = next((k for k, name in enumerate(order) if name in self.schedule.reducing),
+                         len(order))
+        self._inner = order[point:]
+        self._outer_reducing = [n for n in order[:point] if n in self.schedule.reducing]
+        return self._loops(order[:point], _Env(), self._accumulate)
+
+    # -- loops and regions ------------------------------------------------------------------------
+
+    def _loops(self, names: Sequence[str], env: _Env, leaf: Leaf) -> list[Stmt]:
+        if not names:
+            return leaf(env)
+        name, rest = names[0], names[1:]
+        kind = self.schedule.kinds.get(name, "serial")
+        var = Var(name, i64)
+        count = self._size(name, env)
+        regions = self._regions(name, count, env)
+        if kind == "serial" and name not in self.schedule.fuses and len(regions) > 1:
+            result: list[Stmt] = []
+            for start, end, inner in regions:
+                body = self._loops(rest, inner.bind(name, var + start), leaf)
+                result.append(For(var, end - start, kind, body))
+            return result
+        bound = env.bind(name, var)
+        return [For(var, count, kind, self._enter(name, var, bound, rest, leaf))]
+
+    def _enter(self, name: str, value: Expr, env: _Env, rest: Sequence[str], leaf: Leaf
+               ) -> list[Stmt]:
+        """What follows once a loop has its value: parts of a fused loop, regions by conditions."""
+        fuse = self.schedule.fuses.get(name)
+        if fuse is not None:
+            count = self._size(fuse.second, env)
+            first, second = Var(fuse.first, i64), Var(fuse.second, i64)
+            inner = env.bind(fuse.first, first).bind(fuse.second, second)
+            body = self._enter(fuse.first, first, inner, (),
+                               lambda e: self._enter(fuse.second, second, e, rest, leaf)) \
+                if self._has_regions(fuse.first, env) else \
+                self._enter(fuse.second, second, inner, rest, leaf)
+            return [Let(first, value // count), Let(second, value % count), *body]
+        regions = self._regions(name, self._size(name, env), env)
+        if len(regions) == 1:
+            return self._loops(rest, regions[0][2], leaf)
+        (_, end, low), (_, _, high) = regions
+        return [If(value < const(end, i64), self._loops(rest, low, leaf),
+                   self._loops(rest, high, leaf))]
+
+    def _has_regions(self, name: str, env: _Env) -> bool:
+        return len(self._regions(name, self._size(name, env), env)) > 1 or \
+            name in self.schedule.fuses
+
+    def _split_of(self, outer: str) -> Split | None:
+        return next((s for s in self.schedule.splits.values() if s.outer == outer), None)
+
+    def _size(self, name: str, env: _Env) -> int:
+        if name in env.sizes:
+            return env.sizes[name]
+        for split in self.schedule.splits.values():
+            if name == split.outer:
+                return -(-self._size(split.axis, env) // split.factor)
+            if name == split.inner:
+                return split.factor
+        fuse = self.schedule.fuses.get(name)
+        if fuse is not None:
+            return self._size(fuse.first, env) * self._size(fuse.second, env)
+        return self.schedule.extents[name]
+
+    def _regions(self, name: str, count: int, env: _Env) -> list[tuple[int, int, _Env]]:
+        """(start, end, environment) of each stretch of a loop."""
+        split = self._split_of(name)
+        if split is None:
+            return [(0, count, env)]
+        extent, factor = self._size(split.axis, env), split.factor
+        if split.tail == "balance":
+            return self._balanced(split, extent, count, env)
+        full, rest = divmod(extent, factor)
+        if not rest or split.tail in ("exact", "pad"):
+            return [(0, count, env)]
+        last = env.sized(split.inner, rest) if split.tail == "shrink" else env
+        return [(0, full, env), (full, count, last)] if full else [(0, count, last)]
+
+    def _balanced(self, split: Split, extent: int, count: int, env: _Env
+                  ) -> list[tuple[int, int, _Env]]:
+        big = -(-extent // count)
+        bigs = extent - count * (big - 1)
+        first = env.sized(split.inner, big).combined(split.axis, big, 0)
+        if bigs == count:
+            return [(0, count, first)]
+        second = env.sized(split.inner, big - 1).combined(split.axis, big - 1, bigs)
+        return [(0, bigs, first), (bigs, count, second)]
+
+    # -- values -----------------------------------------------------------------------------------
+
+    def _value(self, axis: str, env: _Env) -> Expr:
+        if axis in env.values:
+            return env.values[axis]
+        split = self.schedule.splits[axis]
+        factor, start = env.combine.get(axis, (split.factor, 0))
+        return self._value(split.outer, env) * factor + self._value(split.inner, env) + start
+
+    def _axes(self, env: _Env) -> Axes:
+        """Values and ranges of the compute's own index variables."""
+        values: dict[str, Expr] = {}
+        ranges: dict[str, Range] = {}
+        padded: set[str] = set()
+        reduce_axes = self.stage.body.axes if isinstance(self.stage.body, Reduce) else ()
+        for prefix, axes in (("a", self.stage.axes), ("r", reduce_axes)):
+            for k, axis in enumerate(axes):
+                name = f"{prefix}{k}"
+                extent = int(axis.extent)  # type: ignore[arg-type]
+                if prefix == "a" and k in self.bound:
+                    values[axis.name] = self.bound[k]
+                elif name in env.values or self._is_bound(name, env):
+                    values[axis.name] = self._value(name, env)
+                room = self._padded_extent(name, extent)
+                ranges[axis.name] = (0, room - 1)
+                if room > extent:
+                    padded.add(axis.name)
+        return Axes(values, ranges, frozenset(padded))
+
+    def _is_bound(self, axis: str, env: _Env) -> bool:
+        if axis in env.values:
+            return True
+        split = self.schedule.splits.get(axis)
+        return split is not None and self._is_bound(split.outer, env) \
+            and self._is_bound(split.inner, env)
+
+    def _padded_extent(self, name: str, extent: int) -> int:
+        split = self.schedule.splits.get(name)
+        if split is None or split.tail != "pad":
+            return extent
+        return -(-extent // split.factor) * split.factor
+
+    def _guarded(self, body: list[Stmt], env: _Env, reducing: bool) -> list[Stmt]:
+        """Wraps statements in the conditions of masked splits whose loops are all bound."""
+        for split in self.schedule.splits.values():
+            extent = self._size(split.axis, env)
+            if split.tail != "mask" or extent % split.factor == 0:
+                continue
+            if not reducing and split.axis in self.schedule.reducing:
+                continue
+            body = [If(self._value(split.axis, env) < const(extent, i64), body)]
+        return body
+
+    # -- leaves -----------------------------------------------------------------------------------
+
+    def _plain_leaf(self, env: _Env) -> list[Stmt]:
+        assert self.stage.body is not None
+        return self._guarded(self._outputs(env, None), env, False)
+
+    def _outputs(self, env: _Env, value: Expr | None) -> list[Stmt]:
+        """Stores of all outputs, given the stage's value if it was accumulated."""
+        axes = self._axes(env)
+        if self.local is not None:
+            buffer, kept = self.local
+            if value is None:
+                assert self.stage.body is not None
+                value = self.memory.expression(self.stage.body, axes)
+            indices = tuple(axes.values[self.stage.axes[k].name] for k in kept)
+            return [Store(buffer, indices, value)]
+        known = {} if value is None else {id(self.stage): value}
+        result: list[Stmt] = []
+        for operand in self.outputs:
+            tensor = operand.tensor
+            own = axes if tensor is self.stage else self._renamed(axes, tensor)
+            if tensor is self.stage and value is not None:
+                body = value
+            else:
+                assert tensor.body is not None
+                body = self.memory.expression(tensor.body, own, known)
+            indices = tuple(own.values[axis.name] for axis in tensor.axes)
+            result += self.memory.store(operand, own, indices, body)
+        return result
+
+    def _renamed(self, axes: Axes, tensor: Tensor) -> Axes:
+        """The stage's axes under the names of an output that has the same index space."""
+        pairs = list(zip(self.stage.axes, tensor.axes, strict=True))
+        return Axes({theirs.name: axes.values[ours.name] for ours, theirs in pairs},
+                    {theirs.name: axes.ranges[ours.name] for ours, theirs in pairs},
+                    frozenset(t.name for o, t in pairs if o.name in axes.padded))
+
+    # -- reductions -------------------------------------------------------------------------------
+
+    def _accumulate(self, env: _Env) -> list[Stmt]:
+        body = self.stage.body
+        assert isinstance(body, Reduce)
+        schedule = self.schedule
+        lanes = next((n for n in self._inner if schedule.kinds.get(n) == "vector"), "")
+        spatial = [n for n in self._inner if n not in schedule.reducing]
+        kept = [n for n in spatial if n != lanes]
+        fast = all(schedule.kinds.get(n) == "unroll" or self._size(n, env) == 1 for n in kept)
+        shape = tuple(schedule.extents[n] for n in kept) + (schedule.extents[lanes] if lanes else 1,)
+        accumulator = _Accumulator(self, body, shape, "register" if fast else "stack", kept, lanes)
+        spread = spatial if lanes in spatial or not lanes else [*spatial, lanes]
+        return [*accumulator.declare(),
+                *self._loops(spread, env, accumulator.initialise),
+                *self._loops(self._inner, env, accumulator.update),
+                *self._loops(spatial, env, accumulator.finish)]
+
+
+@dataclass(eq=False)
+class _Accumulator:
+    """The accumulators of one reduction and the statements on them."""
+
+    nest: Nest
+    body: Reduce
+    shape: tuple[int, ...]
+    scope: str
+    kept: list[str]
+    lanes: str
+
+    def __post_init__(self) -> None:
+        dtype = self.body.body.dtype
+        self.value = Buffer.dense("acc", dtype, self.shape, self.scope)
+        self.position = Buffer.dense("pos", i64, self.shape, self.scope)
+        self.is_arg = self.body.kind in ("argmax", "argmin")
+        if self.scope == "stack" and self.value.size_bytes > MAX_STACK_BYTES:
+            raise ScheduleError(f"accumulators of {self.value.size_bytes} bytes do not fit")
+
+    def declare(self) -> list[Stmt]:
+        """Declarations."""
+        return [Alloc(self.value), *([Alloc(self.position)] if self.is_arg else [])]
+
+    def _index(self, env: _Env) -> tuple[Expr, ...]:
+        last: Expr = env.values[self.lanes] if self.lanes in env.values else const(0, i64)
+        return (*(env.values[name] for name in self.kept), last)
+
+    def _outer(self, env: _Env, last: bool) -> Expr | None:
+        """The condition that the reduction loops outside the accumulators are at their first/last."""
+        condition: Expr | None = None
+        for name in self.nest._outer_reducing:
+            goal = self.nest._size(name, env) - 1 if last else 0
+            test = equal(env.values[name], const(goal, i64))
+            condition = test if condition is None else condition & test
+        return condition
+
+    def initialise(self, env: _Env) -> list[Stmt]:
+        """Neutral element, or the partial result of an outer reduction loop."""
+        index = self._index(env)
+        start: list[Stmt] = [Store(self.value, index, neutral(self.body.kind, self.value.dtype))]
+        if self.is_arg:
+            start.append(Store(self.position, index, const(0, i64)))
+        first = self._outer(env, last=False)
+        if first is None:
+            return start
+        partial = self._partial(env)
+        return [If(first, start, [Store(self.value, index, partial)])]
+
+    def _partial(self, env: _Env) -> Load:
+        stores = self._raw_store(env, const(0, self.value.dtype))
+        store = stores[0]
+        assert isinstance(store, Store)
+        return Load(store.buffer, store.indices, store.buffer.dtype)
+
+    def _raw_store(self, env: _Env, value: Expr) -> list[Stmt]:
+        operand = self.nest.outputs[0]
+        axes = self.nest._axes(env)
+        own = self.nest._renamed(axes, operand.tensor)
+        indices = tuple(own.values[axis.name] for axis in operand.tensor.axes)
+        return self.nest.memory.store(operand, replace_padding(own), indices, value)
+
+    def update(self, env: _Env) -> list[Stmt]:
+        """One step."""
+        index = self._index(env)
+        axes = self.nest._axes(env)
+        value = self.nest.memory.expression(self.body.body, axes)
+        old = Load(self.value, index, self.value.dtype)
+        if self.is_arg:
+            stmts = self._update_arg(index, value, old, env)
+        else:
+            stmts = [Store(self.value, index, combine(self.body.kind, old, value))]
+        return self.nest._guarded(stmts, env, True)
+
+    def _update_arg(self, index: tuple[Expr, ...], value: Expr, old: Load, env: _Env) -> list[Stmt]:
+        position: Expr = const(0, i64)
+        for k, axis in enumerate(self.body.axes):
+            position = position * int(axis.extent) + self.nest._value(f"r{k}", env)  # type: ignore[arg-type]
+        op = (">" if self.body.kind == "argmax" else "<") + ("=" if self.body.last else "")
+        better = binary(op, value, old)
+        if value.dtype.is_float:
+            unseen = ~isnan(old) if not self.body.last else equal(const(1, i64), const(1, i64))
+            better = better & ~isnan(old) | isnan(value) & unseen
+        first = equal(position, const(0, i64))
+        better = better | first
+        then: list[Stmt] = [
+            Store(self.position, index, where(better, position, Load(self.position, index, i64))),
+            Store(self.value, index, where(better, value, old))]
+        return then
+
+    def finish(self, env: _Env) -> list[Stmt]:
+        """Epilogue and store."""
+        index = self._index(env)
+        result: Expr
+        if self.is_arg:
+            result = Load(self.position, index, i64)
+        elif self.lanes and self.lanes in self.nest.schedule.reducing:
+            result = LaneReduce(self.body.kind, self.value, index[:-1], self.value.dtype)
+        else:
+            result = Load(self.value, index, self.value.dtype)
+        done = self.nest._outputs(env, result)
+        last = self._outer(env, last=True)
+        if last is not None:
+            done = [If(last, done, self._raw_store(env, result))]
+        return self.nest._guarded(done, env, False)
+
+
+def replace_padding(axes: Axes) -> Axes:
+    """The same axes, not marked as padded: partial results are stored as they are."""
+    return Axes(axes.values, axes.ranges)
+
+
+def neutral(kind: str, dtype: DType) -> Expr:
+    """The value a reduction starts from."""
+    match kind:
+        case "sum":
+            return const(0, dtype)
+        case "prod":
+            return const(1, dtype)
+        case "max" | "argmax":
+            return const(extreme(dtype, "max"), dtype)
+        case "min" | "argmin":
+            return const(extreme(dtype, "min"), dtype)
+    raise ScheduleError(f"unknown reduction {kind!r}")
+
+
+def combine(kind: str, old: Expr, value: Expr) -> Expr:
+    """One step of a reduction; a sum of products becomes a fused multiply-add."""
+    if kind == "sum":
+        if isinstance(value, Binary) and value.op == "*" and value.dtype.is_float:
+            return Fma(value.a, value.b, old, value.dtype)
+        return old | value if value.dtype == boolean else old + value
+    if kind == "prod":
+        return old * value
+    return binary(kind, value, old)

@@ -1,0 +1,108 @@
+"""The base of schedule rules and their registry; `make_loops` picks the first rule that applies."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+from bessemer.core.errors import ScheduleError
+from bessemer.core.registry import Registry
+from bessemer.lower.kernel import Kernel, Operand
+from bessemer.lower.loops import Function, Stmt
+from bessemer.schedule.memory import Memory, border
+from bessemer.targets.target import Target
+
+Knobs = dict[str, int | str]
+LOGGER = logging.getLogger("bessemer.schedule")
+
+
+class Rule:
+    """One way to schedule a class of kernels.
+
+    `priority` orders the rules: higher ones are asked first.
+    """
+
+    name: ClassVar[str] = ""
+    priority: ClassVar[int] = 0
+
+    def matches(self, kernel: Kernel, target: Target) -> str:
+        """Empty if the rule applies, else why it does not."""
+        raise NotImplementedError
+
+    def space(self, kernel: Kernel, target: Target) -> dict[str, tuple[int | str, ...]]:
+        """Legal values of each knob."""
+        return {}
+
+    def default(self, kernel: Kernel, target: Target) -> Knobs:
+        """Knobs by formula, without measuring."""
+        return {}
+
+    def build(self, kernel: Kernel, knobs: Mapping[str, Any], memory: Memory, target: Target
+              ) -> tuple[list[Stmt], str]:
+        """The statements and the schedule's text."""
+        raise NotImplementedError
+
+
+RULES: Registry[type[Rule]] = Registry("schedule rule", "bessemer.schedule.rules", ScheduleError)
+
+R = TypeVar("R", bound=type[Rule])
+
+
+def schedule_rule(name: str, priority: int) -> Callable[[R], R]:
+    """Registers a rule."""
+
+    def decorate(cls: R) -> R:
+        cls.name, cls.priority = name, priority
+        RULES.add(name, cls)
+        return cls
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """Loops of a kernel: the function, its operands in the order of its arguments, and how it was made."""
+
+    function: Function
+    operands: tuple[Operand, ...]
+    rule: str
+    knobs: Knobs
+    text: str
+    refused: tuple[str, ...] = ()
+
+
+def applicable_rules(kernel: Kernel, target: Target) -> tuple[list[Rule], list[str]]:
+    """The rules that apply, best first, and why the others do not."""
+    rules, refused = [], []
+    entries = [RULES.get(name) for name in RULES.names()]
+    for cls in sorted(entries, key=lambda rule: (-rule.priority, rule.name)):
+        reason = cls().matches(kernel, target)
+        if reason:
+            refused.append(f"{cls.name}: {reason}")
+        else:
+            rules.append(cls())
+    return rules, refused
+
+
+def make_loops(kernel: Kernel, target: Target, name: str, rule: str = "",
+               knobs: Knobs | None = None) -> Scheduled:
+    """Loop IR of a kernel by a named rule, or by the first that applies, with default knobs.
+
+    Raises: ScheduleError if no rule applies; the message holds each rule's reason.
+    """
+    rules, refused = applicable_rules(kernel, target)
+    chosen = next((r for r in rules if not rule or r.name == rule), None)
+    if chosen is None:
+        raise ScheduleError(f"no schedule rule for kernel {kernel.name}: {'; '.join(refused)}")
+    picked = {**chosen.default(kernel, target), **(knobs or {})}
+    memory = Memory(kernel, target.lanes(kernel.outputs[0].dtype))
+    body, text = chosen.build(kernel, picked, memory, target)
+    for operand in kernel.outputs:
+        if operand.layout.has_halo:
+            lanes = target.lanes(operand.dtype)
+            body += border(memory.buffer(operand), operand.layout, operand.shape, lanes)
+    params = tuple(memory.buffers[id(o.tensor)] for o in memory.order)
+    LOGGER.debug("%s: rule %s %s", kernel.name, chosen.name, picked)
+    operands = tuple(kernel.operand(o.tensor) or o for o in memory.order)
+    return Scheduled(Function(name, params, body), operands, chosen.name, picked, text,
+                     tuple(refused))

@@ -1,0 +1,98 @@
+"""Element-wise and movement kernels: vectors along the innermost dimension, threads along the rest."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bessemer.lower.kernel import Kernel, Operand
+from bessemer.lower.loops import Stmt
+from bessemer.schedule.memory import Memory
+from bessemer.schedule.nest import Nest
+from bessemer.schedule.rule import Knobs, Rule, schedule_rule
+from bessemer.schedule.schedule import Schedule
+from bessemer.targets.target import Target
+
+
+def vector_axis(operand: Operand) -> int:
+    """The logical axis whose steps are innermost in an operand's memory."""
+    for part, stride in zip(reversed(operand.layout.parts), reversed(operand.strides), strict=True):
+        if stride == 1:
+            return part.axis
+    return operand.layout.parts[-1].axis
+
+
+def vectorize_output(schedule: Schedule, operand: Operand, lanes: int) -> list[str]:
+    """Splits the innermost axis of an output by the vector width; returns the other loops in
+    memory order, outermost first, and marks the vector loop."""
+    axis = vector_axis(operand)
+    name = f"a{axis}"
+    block = operand.layout.block_of(axis)
+    extent = schedule.extents[name]
+    if block > 1:
+        outer, inner = schedule.split(name, block, "pad")
+    elif extent >= lanes:
+        outer, inner = schedule.split(name, lanes, "mask")
+    elif extent > 1:
+        width = 1 << (extent - 1).bit_length()
+        outer, inner = schedule.split(name, width, "mask")
+    else:
+        outer, inner = name, ""
+    order: list[str] = []
+    for part in operand.layout.parts:
+        loop = outer if part.axis == axis else f"a{part.axis}"
+        if loop in schedule.order and loop not in order:
+            order.append(loop)
+    spatial = [loop for loop in schedule.order if loop not in schedule.reducing]
+    order += [loop for loop in spatial if loop not in order and loop != inner]
+    schedule.reorder(*order, *([inner] if inner else []))
+    if inner:
+        schedule.vectorize(inner)
+    return order
+
+
+@schedule_rule("injective", priority=10)
+class Injective(Rule):
+    """No reduction. Memory bound: the target is copy speed."""
+
+    def matches(self, kernel: Kernel, target: Target) -> str:
+        if kernel.reductions:
+            return f"{kernel.reductions[0].name} is a reduction"
+        if len(kernel.stages) > len(kernel.outputs):
+            return "a stage was not inlined"
+        return ""
+
+    def default(self, kernel: Kernel, target: Target) -> Knobs:
+        return {"unroll": 1}
+
+    def space(self, kernel: Kernel, target: Target) -> dict[str, tuple[int | str, ...]]:
+        return {"unroll": (1, 2, 4)}
+
+    def build(self, kernel: Kernel, knobs: Mapping[str, Any], memory: Memory, target: Target
+              ) -> tuple[list[Stmt], str]:
+        body: list[Stmt] = []
+        texts = []
+        for operand in kernel.outputs:
+            schedule = Schedule.of(operand.tensor)
+            if schedule.order:
+                outer = vectorize_output(schedule, operand, target.lanes(operand.dtype))
+                schedule_outer(schedule, outer, int(knobs["unroll"]))
+            body += Nest(operand.tensor, schedule, memory, [operand]).build()
+            texts.append(schedule.text)
+        return body, "\n".join(texts)
+
+
+def schedule_outer(schedule: Schedule, outer: list[str], unroll: int = 1) -> None:
+    """Shares the outer loops between threads; keeps the last one as a plain inner loop if others
+    give enough iterations."""
+    loops = [name for name in outer if name in schedule.order]
+    if not loops:
+        return
+    keep = 0
+    total = 1
+    while keep < len(loops) and total < 64:
+        total *= schedule.extents[loops[keep]]
+        keep += 1
+    fused = schedule.fuse_all(loops[:keep])
+    schedule.parallel(fused)
+    if unroll > 1 and keep < len(loops) and schedule.extents[loops[-1]] > unroll:
+        _, inner = schedule.split(loops[-1], unroll, "shrink")
+        schedule.unroll(inner)
