@@ -252,7 +252,8 @@ def compile_many(
     """The objects of IR texts, in their order; see `CompilePool.compile_many`.
 
     `workers` is the number of helper processes besides this one; None is one less than the
-    setting `jobs` or the processors, 0 keeps everything in this process. Without `cache`, nothing is kept on disk.
+    setting `jobs` or the processors, 0 keeps everything in this process. Without `cache`, nothing
+    is kept on disk.
     """
     with CompilePool(target, workers=workers, cache=cache, passes=passes) as pool:
         return pool.compile_many(modules, on_done)
