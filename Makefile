@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_FLAGS ?= --disable-pip-version-check --quiet
 
-.PHONY: demo test dev check lint types tests bench sizes map digits clean
+.PHONY: demo test dev check lint types tests bench sizes pages digits clean
 
 demo: $(VENV)/demo-installed ## Build, run and measure two models
 	$(BIN)/bessemer demo
@@ -35,8 +35,9 @@ sizes: ## Lines of code per folder, and the difference to the last commit
 	done
 	@git diff --stat HEAD -- src tests examples | tail -1
 
-map: $(VENV)/dev-installed ## Writes docs/map.md anew
+pages: $(VENV)/dev-installed ## Writes the generated pages docs/map.md and docs/cli.md anew
 	$(BIN)/python docs/make_map.py
+	$(BIN)/python docs/make_cli.py
 
 digits: $(VENV)/dev-installed ## Trains the demo's network anew
 	$(BIN)/python examples/digits/train.py

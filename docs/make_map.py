@@ -57,7 +57,7 @@ def main() -> int:
     if "--check" in sys.argv:
         current = MAP.exists() and MAP.read_text() == text
         if not current:
-            print("docs/map.md is out of date; run: make map", file=sys.stderr)
+            print("docs/map.md is out of date; run: make pages", file=sys.stderr)
         return 0 if current else 1
     MAP.write_text(text)
     return 0
