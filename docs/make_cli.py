@@ -14,10 +14,11 @@ from bessemer.cli.registry import COMMANDS
 PAGE = Path(__file__).parent / "cli.md"
 _HEAD = """# Command line
 
-`bessemer` and `python -m bessemer` are the same program. Results go to stdout, progress and messages to
-stderr. With `--json` stdout is one JSON document. The exit code is 0 only on success: 1 means an error (its class
-and message are on stderr, see [errors.md](errors.md)), 2 wrong usage. Settings come from environment
-variables that start with `BESSEMER_`; the command `settings` lists them with their values and origin.
+`bessemer` and `python -m bessemer` are the same program. Results go to stdout, progress and
+messages to stderr. With `--json` stdout is one JSON document. The exit code is 0 only on success:
+1 means an error (its class and message are on stderr, see [errors.md](errors.md)), 2 wrong usage.
+Settings come from environment variables that start with `BESSEMER_`; the command `settings` lists
+them with their values and origin.
 
 This page is written by `python docs/make_cli.py`.
 """
