@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from bessemer.core.dtypes import DType
+from bessemer.core.dtypes import DTYPES, DType
 from bessemer.core.errors import InputError
-from bessemer.core.shapes import Dim, Sym, is_static, substitute
+from bessemer.core.shapes import Dim, Sym, is_static, substitute, symbol
+from bessemer.engine.plan import Binding
 
 Array = np.ndarray[Any, Any]
 Arrays = dict[str, Array]
@@ -24,6 +25,22 @@ class InputSpec:
     name: str
     dtype: DType
     shape: tuple[Dim, ...]
+
+
+def specs_of_bindings(bindings: Sequence[Binding]) -> list[InputSpec]:
+    """The inputs of an engine. Raises: InputError for one that is no tensor of known rank."""
+    specs = []
+    for number, binding in enumerate(bindings):
+        if not binding.dtype or binding.shape is None:
+            raise InputError(
+                f"input {binding.name!r} is no tensor of known rank; no data can be made for it"
+            )
+        dims: list[Dim] = []
+        for axis, extent in enumerate(binding.shape):
+            unknown = f"dim{number}_{axis}"
+            dims.append(extent if isinstance(extent, int) else symbol(extent or unknown))
+        specs.append(InputSpec(binding.name, DTYPES[binding.dtype], tuple(dims)))
+    return specs
 
 
 def parse_sizes(texts: Sequence[str]) -> dict[str, int | tuple[int, ...]]:

@@ -49,12 +49,7 @@ def load_onnxruntime(
 
     Raises: MissingExtraError without the package; ModelFormatError if it refuses the model.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError(
-            "onnxruntime is not installed; install it with: pip install 'bessemer[bench]'"
-        ) from error
+    onnxruntime = _import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.inter_op_num_threads = 1
@@ -68,6 +63,16 @@ def load_onnxruntime(
     except _session_errors() as error:
         raise ModelFormatError(f"{model}: onnxruntime refuses the model: {error}") from error
     return OnnxRuntime(session, onnxruntime.__version__)
+
+
+def _import_onnxruntime() -> Any:  # Any: it has no types
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError(
+            "onnxruntime is not installed; install it with: pip install 'bessemer[bench]'"
+        ) from error
+    return onnxruntime
 
 
 def _session_errors() -> tuple[type[Exception], ...]:
@@ -96,6 +101,16 @@ def load_rival(
     extra_outputs: Sequence[str] | None = None,
 ) -> OnnxRuntime:
     """The rival of that name with the model loaded. Raises: SettingsError for another name."""
+    _check_name(name)
+    return RIVALS[name](model, threads=threads, extra_outputs=extra_outputs)
+
+
+def rival_version(name: str) -> str:
+    """The installed version of a rival. Raises: SettingsError, MissingExtraError."""
+    _check_name(name)
+    return str(_import_onnxruntime().__version__)
+
+
+def _check_name(name: str) -> None:
     if name not in RIVALS:
         raise SettingsError(f"unknown runtime {name!r}; known: {', '.join(RIVALS)}")
-    return RIVALS[name](model, threads=threads, extra_outputs=extra_outputs)

@@ -36,7 +36,7 @@ def check(
 
 
 def _print_report(report: "CheckReport") -> None:
-    opsets = ", ".join(f"{domain or 'ai.onnx'} {number}" for domain, number in report.opsets.items())
+    opsets = ", ".join(f"{name or 'ai.onnx'} {number}" for name, number in report.opsets.items())
     print_text(f"{report.source}: IR version {report.ir_version}, opsets {opsets}"
                + (f", made by {report.producer}" if report.producer else ""))
     for word, entries in (("input", report.inputs), ("output", report.outputs)):

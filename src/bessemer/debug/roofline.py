@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from bessemer.bench.kernel_table import Roof
+
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 760, 380, 64, 20, 16, 44
 
 
@@ -19,18 +21,6 @@ class Point:
     flops: float
     bytes: float
     seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Roof:
-    """What the machine can do: measured floating-point operations and bytes per second."""
-
-    flops_per_s: float
-    bytes_per_s: float
-
-    def limit(self, intensity: float) -> float:
-        """The highest speed at that many operations per byte."""
-        return min(self.flops_per_s, intensity * self.bytes_per_s)
 
 
 @dataclass(frozen=True)

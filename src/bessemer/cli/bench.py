@@ -1,0 +1,114 @@
+"""`bessemer bench`: throughput, latency, accuracy, memory and energy, alone or beside a rival."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bessemer.cli.console import print_json, print_table, print_text, progress_bar
+from bessemer.cli.options import EngineOrModel, Inputs, Json, Seed, Shapes, Threads
+from bessemer.cli.registry import command
+from bessemer.core.errors import SettingsError
+
+if TYPE_CHECKING:
+    from bessemer.bench.inputs import InputSpec
+    from bessemer.bench.metrics import Subject
+    from bessemer.runtime.engine import Engine
+
+
+@command("bench", example="bessemer bench model.onnx --against onnxruntime --duration 5")
+def bench(
+    engine: EngineOrModel,
+    against: Annotated[
+        list[str] | None, typer.Option(help="Another runtime: onnxruntime; needs the model file.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="The model for --against where an engine is measured.")
+    ] = None,
+    duration: Annotated[
+        float, typer.Option(min=0.01, help="Seconds of timing for each runtime.")
+    ] = 3.0,
+    slices: Annotated[int, typer.Option(min=1, help="Interleaved slices.")] = 10,
+    data: Annotated[
+        Path | None, typer.Option(help="Examples for accuracy: .npz named by inputs, and labels.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Labels (.npy) if they are not in --data.")
+    ] = None,
+    inputs: Inputs = None,
+    seed: Seed = 0,
+    shapes: Shapes = None,
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Measure the five metrics of a model or engine: throughput, latency, accuracy, memory, energy.
+
+    Runtimes are timed in interleaved slices of one run and compared by paired ratios, because a
+    machine's speed moves. Accuracy needs --data; energy needs readable RAPL counters.
+    """
+    from bessemer.bench.accuracy import read_labelled_data
+    from bessemer.bench.inputs import complete_inputs, parse_sizes, read_arrays, specs_of_bindings
+    from bessemer.bench.metrics import BenchOptions
+    from bessemer.bench.metrics import bench as measure_all
+    from bessemer.cli.loading import is_engine_file, open_engine
+
+    sizes = parse_sizes(shapes or [])
+    source = model or engine
+    if against and is_engine_file(source):
+        raise SettingsError("--against needs the model file too: --model MODEL")
+    loaded = open_engine(engine, shapes=sizes or None, threads=threads)
+    specs = specs_of_bindings(loaded.plan.inputs)
+    feed = complete_inputs(read_arrays(inputs or [], specs), specs, seed=seed, sizes=sizes)
+    batch = _batch(specs, feed)
+    names = [spec.name for spec in specs]
+    labelled = read_labelled_data(str(data), str(labels) if labels else None, names) if data \
+        else None
+    subjects = [our_subject(loaded), *(_rival(name, source, threads) for name in against or [])]
+    settings = {
+        "threads": threads or "default", "duration_s": duration, "slices": slices, "batch": batch,
+        "seed": seed, "shapes": {name: list(array.shape) for name, array in feed.items()},
+    }
+    with progress_bar("measure") as on_progress:
+        report = measure_all(
+            str(engine), subjects, feed,
+            BenchOptions(duration_s=duration, slices=slices, batch=batch), data=labelled,
+            settings=settings, on_progress=on_progress,
+        )
+    if as_json:
+        print_json(report.as_dict())
+        return
+    versions = [f"{s.name} {s.version}" for s in report.subjects]
+    print_table("", ("metric", *versions), report.rows())
+    for line in report.verdict():
+        print_text(line)
+    print_text(f"on {report.machine.cpu}, {report.machine.usable_cores} usable cores; "
+               f"threads {settings['threads']}, batch {batch}")
+
+
+def _batch(specs: "list[InputSpec]", feed: dict[str, Any]) -> int:
+    first = feed[specs[0].name] if specs else None
+    return int(first.shape[0]) if first is not None and first.ndim else 1
+
+
+def our_subject(engine: "Engine") -> "Subject":
+    """The engine as something to measure, with what it predicts of its memory."""
+    from bessemer import __version__
+    from bessemer.bench.metrics import Subject
+
+    memory = engine.plan.memory
+    arena = memory.arena_bytes or engine.plan.arena_bytes
+    return Subject("bessemer", __version__, engine.create_context, arena, memory.weights_bytes)
+
+
+def _rival(name: str, model: Path, threads: int | None) -> "Subject":
+    from bessemer.bench.metrics import Subject
+    from bessemer.bench.rivals import rival_version
+
+    return Subject(name, rival_version(name), _opener(name, model, threads))
+
+
+def _opener(name: str, model: Path, threads: int | None) -> Callable[[], Any]:
+    from bessemer.bench.rivals import load_rival
+
+    return lambda: load_rival(name, model, threads=threads)

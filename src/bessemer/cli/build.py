@@ -1,0 +1,99 @@
+"""`bessemer build`: a model in, an engine file out."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bessemer.cli.console import bytes_text, print_json, print_table, progress_bar
+from bessemer.cli.options import Disable, Json, Model, Shapes, Threads
+from bessemer.cli.registry import command
+
+if TYPE_CHECKING:
+    from bessemer.runtime.engine import Engine
+
+
+@command("build", example="bessemer build model.onnx -o model.plan --shape N=1")
+def build(
+    model: Model,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The engine file; default: MODEL with suffix .plan."),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Hardware: host, x86-64-v2, x86-avx2, x86-avx512, aarch64-neon; repeat it for an "
+            "engine with several variants, of which the best is chosen when loading.",
+        ),
+    ] = None,
+    shapes: Shapes = None,
+    threads: Threads = None,
+    tune: Annotated[
+        str, typer.Option(help="How schedules are chosen: none (by formula) or default.")
+    ] = "default",
+    precision: Annotated[str, typer.Option(help="Arithmetic: fp32.")] = "fp32",
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare the graph on data around every pass.")
+    ] = False,
+    disable: Disable = None,
+    name: Annotated[str | None, typer.Option(help="Name of the engine.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Build an engine from a model and save it.
+
+    Shows progress on stderr where that is a terminal, then a summary: kernels, memory, time.
+    """
+    from bessemer.bench.inputs import parse_sizes
+    from bessemer.compiler.api import BuilderConfig
+    from bessemer.compiler.build import build as build_engine
+
+    config = BuilderConfig(
+        target=_target(target), shapes=parse_sizes(shapes or []) or None, threads=threads,
+        tune=tune, precision=precision, verify=verify, disable=tuple(disable or ()), name=name,
+    )
+    path = output or model.with_suffix(".plan")
+    start = time.perf_counter()
+    with progress_bar("build") as on_progress:
+        engine = build_engine(model, on_progress=on_progress, **config.build_options())
+    seconds = time.perf_counter() - start
+    engine.save(path)
+    summary = summarize(engine, path, seconds)
+    if as_json:
+        print_json(summary)
+    else:
+        print_table("", ("", ""), [(key.replace("_", " "), text(key, value))
+                                   for key, value in summary.items()], left=2)
+
+
+def _target(names: list[str] | None) -> str | tuple[str, ...]:
+    if not names:
+        return "host"
+    return names[0] if len(names) == 1 else tuple(names)
+
+
+def summarize(engine: "Engine", path: Path, seconds: float) -> dict[str, Any]:
+    """What was built, as JSON types."""
+    from bessemer.engine.plan import HostStep
+
+    plan = engine.plan
+    host = [step for step in plan.steps if isinstance(step, HostStep)]
+    return {
+        "engine": str(path), "file_bytes": path.stat().st_size, "seconds": round(seconds, 3),
+        "kernels": len(plan.steps) - len(host), "host_steps": len(host),
+        "arena_bytes": plan.memory.arena_bytes or plan.arena_bytes,
+        "weights_bytes": plan.memory.weights_bytes,
+        "sum_of_tensors_bytes": plan.memory.sum_of_tensors_bytes,
+        "liveness_lower_bound_bytes": plan.memory.liveness_lower_bound_bytes,
+        "notes": list(plan.notes),
+    }
+
+
+def text(key: str, value: Any) -> str:
+    """A figure of the summary for people."""
+    if key.endswith("_bytes"):
+        return bytes_text(value)
+    if key == "seconds":
+        return f"{value:.2f} s"
+    return "; ".join(value) or "-" if isinstance(value, list) else str(value)
