@@ -244,6 +244,8 @@ class Frame:
         function = expansion.standard_function(node)
         if function is None:
             raise UnsupportedOperatorError(expansion.unsupported_message(node))
+        if node.outputs and not node.outputs[0]:
+            node.outputs[0] = f"{node.name}.out"
         expansion.inline(self, node, function)
         return [self.values[name] for name in node.outputs if name]
 

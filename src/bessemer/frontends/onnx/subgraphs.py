@@ -146,8 +146,10 @@ def _import_loop(
         formals = [TensorType(i64, ()), TensorType(boolean, ()), *carried]
         graph, captures = import_body(frame, node, name, proto, formals)
         if len(graph.outputs) < 1 + len(carried):
-            raise ModelFormatError(f"{node.where}: the loop's body has {len(graph.outputs)} "
-                                   f"outputs, but needs the condition and {len(carried)} carried values")
+            raise ModelFormatError(
+                f"{node.where}: the loop's body has {len(graph.outputs)} outputs, but needs the "
+                f"condition and {len(carried)} carried values"
+            )
         results = [value.type for value in graph.outputs[1:1 + len(carried)]]
         wider = [
             _join(a, b, f"{frame.prefix}{node.name}.{i}", frame, attempt)

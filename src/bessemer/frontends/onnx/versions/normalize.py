@@ -68,8 +68,8 @@ def _repeat(node: SourceNode, writer: Writer, index: int, times: int) -> Value:
 @until(5, "Selu")
 def selu_constants(node: SourceNode, writer: Writer) -> SourceNode:
     """Opset 1 had the two constants with fewer digits."""
-    node.attributes.setdefault("alpha", 1.6732)
-    node.attributes.setdefault("gamma", 1.0507)
+    node.attributes.setdefault("alpha", float(np.float32(1.6732)))
+    node.attributes.setdefault("gamma", float(np.float32(1.0507)))
     return node
 
 
