@@ -81,4 +81,4 @@ def measure_roof(threads: int) -> Roof:
     from bessemer.bench.limits import measure_limits
 
     limits = measure_limits(threads)
-    return Roof(limits.flops_per_s, limits.bytes_per_s)
+    return Roof(limits.fma_gflops * 1e9, limits.dram_gbps * 1e9)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bessemer.ir.graph import Graph
 
 
-@command("inspect", example="bessemer inspect model.onnx --why  (or: --stage loops --kernel conv1)")
+@command("inspect", example="bessemer inspect model.onnx --stage loops --kernel conv1")
 def inspect(
     model: Annotated[
         Path, typer.Argument(metavar="MODEL_OR_ENGINE", help="A model (.onnx) or engine (.plan).")
@@ -52,10 +52,10 @@ def inspect(
     disable: Disable = None,
     as_json: Json = False,
 ) -> None:
-    """Print a model or engine: its graph, kernels, loops, machine code, memory, or why.
+    """Print a model or engine: graph, kernels, loops, machine code, memory, or why.
 
-    Without options a model prints as its graph after all passes, an engine as its manifest. Lines of
-    --why begin with + (joined or changed), - (a near match that was refused) and = (fusion).
+    Without options a model prints as its graph after all passes, an engine as its manifest. Lines
+    of --why begin with + (joined or changed), - (a near match that was refused) and = (fusion).
     """
     from bessemer.cli.loading import is_engine_file
     from bessemer.passes.graph_pass import PASSES
