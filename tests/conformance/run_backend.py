@@ -116,7 +116,7 @@ class Worker:
 
     def __init__(self, engine: str, suite: str, folder: str) -> None:
         environment = dict(os.environ, ONNX_HOME=folder, PYTHONWARNINGS="ignore")
-        self.errors = tempfile.TemporaryFile("w+")
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the worker
         self.process = subprocess.Popen(
             [sys.executable, __file__, "--work", "--engine", engine, "--suite", suite],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,

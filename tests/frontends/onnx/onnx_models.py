@@ -15,7 +15,7 @@ def info(name, shape, elem=FLOAT):
 
 
 def model(nodes, inputs, outputs, constants=None, opset=21, functions=(), domains=(), ir=10):
-    """A ModelProto; inputs and outputs are (name, shape[, element type]), constants name -> array."""
+    """A ModelProto; inputs and outputs are (name, shape[, element type]), constants by name."""
     graph = helper.make_graph(
         nodes, "g", [info(*i) for i in inputs], [info(*o) for o in outputs],
         [numpy_helper.from_array(np.asarray(v), k) for k, v in (constants or {}).items()],

@@ -63,7 +63,7 @@ def scaled_tanh(node: SourceNode, writer: Writer) -> None:
 
 @until(EXPERIMENTAL, "Crop", becomes=("Slice",))
 def crop(node: SourceNode, writer: Writer) -> None:
-    """Cuts a border (left, top, right, bottom) off, or a size (h, w) out of, the last dimensions."""
+    """Cuts a border (left, top, right, bottom) off height and width, or a size out of them."""
     border = node.pop("border", ())
     size = node.pop("scale", ())
     if len(border) != 4 or len(size) not in (0, 2):
