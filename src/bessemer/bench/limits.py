@@ -37,6 +37,16 @@ class Limits:
     l3_gbps: float
     dram_gbps: float
 
+    @property
+    def flops_per_s(self) -> float:
+        """Operations a second at best."""
+        return self.fma_gflops * 1e9
+
+    @property
+    def bytes_per_s(self) -> float:
+        """Bytes a second that can be read from memory at best."""
+        return self.dram_gbps * 1e9
+
     def describe(self) -> str:
         """One line for people."""
         return (
