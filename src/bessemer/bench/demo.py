@@ -18,6 +18,7 @@ from bessemer.bench.demo_tables import (
     memory_table,
     memory_text,
 )
+from bessemer.bench.kernel_table import Roof, kernel_rows
 from bessemer.bench.latency import measure, paired_ratio
 from bessemer.bench.limits import Limits, measure_limits
 from bessemer.bench.machine import read_machine
@@ -37,6 +38,7 @@ Inputs = Mapping[str, Array]
 _RESNET_IMAGES = 8
 _LATENCY_S = 2.0
 _TOLERANCE = 1e-4
+_FILE_WIDTH = 130
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,12 @@ def run_demo(console: Console, threads: int | None = None) -> None:
         disagrees with ONNX Runtime.
     """
     count = threads or default_threads()
+    if not console.is_terminal:
+        console = Console(file=console.file, width=_FILE_WIDTH)
     console.rule("[bold]Bessemer demo")
     console.print(f"{read_machine().cpu}, {count} threads; measuring its limits ...")
     limits = measure_limits(count)
-    console.print(
-        f"measured peak: {limits.flops_per_s / 1e9:.0f} GFLOP/s (fp32 multiply-add), "
-        f"{limits.bytes_per_s / 1e9:.1f} GB/s"
-    )
+    console.print(f"measured peaks of {limits.describe()}")
     with tempfile.TemporaryDirectory(prefix="bessemer-demo-") as folder:
         bench = Bench(console, Path(folder), count, limits)
         _show_digits(bench)
@@ -170,7 +171,8 @@ def _show_figures(
     print_(f"bessemer takes 1/{middle:.2f} of the time (quartiles {low:.2f} to {high:.2f})")
     print_(memory_text(engine.memory, context.measured_peak_bytes(feed)))
     print_(memory_table(engine.memory))
-    print_(kernel_table(context.profile(feed), bench.limits))
+    roof = Roof(bench.limits.fma_gflops * 1e9, bench.limits.dram_gbps * 1e9)
+    print_(kernel_table(kernel_rows(context.profile(feed), engine.plan, roof), roof))
 
 
 def _label(rival: OnnxRuntime) -> str:

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from rich.markup import escape
 from rich.table import Table
 
+from bessemer.bench.kernel_table import KernelRow, Roof
 from bessemer.bench.latency import Timing
-from bessemer.bench.limits import Limits
 from bessemer.engine.plan import MemoryReport
-from bessemer.runtime.profile import Profile, ProfileRow
 
 _ROWS = 12
 _NAME_WIDTH = 44
@@ -18,7 +17,9 @@ def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     """A table whose first column is text and whose others are numbers."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for index, name in enumerate(columns):
-        table.add_column(name, justify="right" if index else "left", no_wrap=True)
+        table.add_column(
+            name, justify="right" if index else "left", no_wrap=index > 0, overflow="fold"
+        )
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     return table
@@ -73,49 +74,46 @@ def memory_table(memory: MemoryReport) -> Table:
     return make_table(title, ("value", "offset", "bytes", "steps", "inside"), rows)
 
 
-def kernel_table(profile: Profile, limits: Limits) -> Table:
-    """The slowest steps with their share of the machine's measured peak, and all together."""
-    total_us = sum(row.microseconds for row in profile.rows) or 1.0
-    shown = profile.slowest(_ROWS)
-    rows = [_kernel_row(row, total_us, limits) for row in shown]
-    rest = [row for row in profile.rows if row not in shown]
-    if rest:
-        rows.append(_kernel_row(_joined(f"{len(rest)} others", rest), total_us, limits))
-    rows.append(_kernel_row(_joined("all steps", profile.rows), total_us, limits))
-    columns = ("kernel", "time", "share", "GFLOP/s", "of peak", "GB/s", "of roof", "rule")
-    return make_table("Kernels; roof = the lower of peak and bandwidth x intensity", columns, rows)
+def kernel_table(kernels: Sequence[KernelRow], roof: Roof) -> Table:
+    """The slowest kernels with their share of the machine's measured peak, and all together."""
+    slowest = sorted(kernels, key=lambda kernel: -kernel.microseconds)
+    rows: list[tuple[str, ...]] = [
+        (
+            _cut(kernel.name),
+            f"{kernel.microseconds:.1f} us",
+            f"{100 * kernel.share:.1f} %",
+            f"{kernel.gflops:.1f}",
+            "-" if kernel.of_peak is None else f"{100 * kernel.of_peak:.0f} %",
+            f"{kernel.gigabytes_per_s:.1f}",
+            kernel.bound_by,
+            kernel.rule or kernel.kind,
+        )
+        for kernel in slowest[:_ROWS]
+    ]
+    rows += [_sum_row(name, group, kernels, roof) for name, group in (
+        (f"{len(slowest) - _ROWS} others", slowest[_ROWS:]), ("all", slowest)
+    ) if group]  # fmt: skip
+    columns = ("kernel", "time", "share", "GFLOP/s", "of peak", "GB/s", "bound by", "rule")
+    return make_table(f"Kernels, the slowest of {len(kernels)}", columns, rows)
 
 
-def _kernel_row(row: ProfileRow, total_us: float, limits: Limits) -> tuple[str, ...]:
-    speed = row.gflops * 1e9
+def _sum_row(
+    name: str, group: Sequence[KernelRow], kernels: Sequence[KernelRow], roof: Roof
+) -> tuple[str, ...]:
+    """Several kernels as one row."""
+    spent_us = sum(kernel.microseconds for kernel in group)
+    total_us = sum(kernel.microseconds for kernel in kernels)
+    speed = sum(kernel.flops for kernel in group) / max(spent_us, 1e-3) * 1e6
+    traffic = sum(kernel.bytes for kernel in group) / max(spent_us, 1e-3) * 1e6
     return (
-        _cut(row.name),
-        f"{row.microseconds:.1f} us",
-        f"{100 * row.microseconds / total_us:.1f} %",
-        f"{row.gflops:.1f}",
-        f"{100 * speed / limits.flops_per_s:.0f} %",
-        f"{row.gigabytes_per_second:.1f}",
-        f"{100 * roof_share(row, limits):.0f} %",
-        row.rule or row.kind,
-    )
-
-
-def roof_share(row: ProfileRow, limits: Limits) -> float:
-    """The least time that the machine needs for the step, over the time it took."""
-    least_s = max(row.flops / limits.flops_per_s, row.bytes / limits.bytes_per_s)
-    return least_s / (row.microseconds * 1e-6) if row.microseconds else 0.0
-
-
-def _joined(name: str, rows: Sequence[ProfileRow]) -> ProfileRow:
-    return ProfileRow(
-        -1,
         name,
+        f"{spent_us:.1f} us",
+        f"{100 * spent_us / max(total_us, 1e-3):.1f} %",
+        f"{speed / 1e9:.1f}",
+        f"{100 * speed / roof.flops_per_s:.0f} %",
+        f"{traffic / 1e9:.1f}",
         "",
-        sum(row.microseconds for row in rows),
-        sum(row.flops for row in rows),
-        sum(row.bytes for row in rows),
         "",
-        (),
     )
 
 
