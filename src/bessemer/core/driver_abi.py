@@ -18,6 +18,14 @@ JOB_FLAGS = 16
 FLAG_PARALLEL = 1
 FLAG_BARRIER = 2
 
+# One request, the only argument of RUN: what to run and with how many threads.
+REQUEST_BYTES = 64
+REQUEST_POOL = 0
+REQUEST_JOBS = 8
+REQUEST_COUNT = 16
+REQUEST_THREADS = 24
+REQUEST_STAMPS = 32
+
 # The pool: a lock word, the published run, constants, then one block for each thread.
 POOL_BUSY = 0
 POOL_JOBS = 64

@@ -51,7 +51,7 @@ class Settings:
 
     threads: int | None = field(
         default=None,
-        metadata=_meta(_integer(1, 256), "threads to run on; default: the CPUs this process may use"),
+        metadata=_meta(_integer(1, 256), "threads to run on; default: the CPUs we may use"),
     )
     jobs: int | None = field(
         default=None,

@@ -56,7 +56,8 @@ class _Checker:
     def binding(self, ref: BufferRef, where: str) -> Binding:
         known = self.bindings[ref.space]
         if ref.offset >= len(known):
-            raise self.fail(where, f"{ref.space} {ref.offset} does not exist; there are {len(known)}")
+            text = f"{ref.space} {ref.offset} does not exist; there are {len(known)}"
+            raise self.fail(where, text)
         return known[ref.offset]
 
     def tensor(self, ref: TensorRef, where: str) -> None:

@@ -17,8 +17,8 @@ def digest(content: bytes | memoryview) -> bytes:
 def blob_digest(blob: np.ndarray[Any, Any]) -> bytes:
     """SHA-256 over the wrapping 64-bit sums of every 64 KiB block of a uint8 array.
 
-    Any change of one word of a block changes its sum, so every bit flip is found; it does not protect
-    against somebody who forges the content.
+    Any change of one word of a block changes its sum, so every bit flip is found; it does not
+    protect against somebody who forges the content.
     """
     whole = len(blob) // BLOCK_BYTES * BLOCK_BYTES
     blocks = blob[:whole].view(np.uint64).reshape(-1, BLOCK_BYTES // 8)

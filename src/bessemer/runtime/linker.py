@@ -1,4 +1,4 @@
-"""Links ELF objects in memory: lays out sections, binds symbols, relocates, makes code executable."""
+"""Links ELF objects in memory: lays out sections, binds symbols, relocates, protects."""
 
 import ctypes
 import platform

@@ -59,8 +59,8 @@ class Region:
         """Sets the protection of whole pages."""
         if _libc.mprotect(self.address + offset, size_bytes, protection) != 0:
             raise InternalError(
-                f"mprotect of {size_bytes} bytes failed: errno {ctypes.get_errno()}; the system may "
-                "forbid executable memory"
+                f"mprotect of {size_bytes} bytes failed: errno {ctypes.get_errno()}; the system "
+                "may forbid executable memory"
             )
 
     def array(self, offset: int = 0, size_bytes: int | None = None) -> np.ndarray[Any, Any]:

@@ -21,14 +21,12 @@ from bessemer.runtime.memory import Region
 
 _log = logging.getLogger("bessemer.runtime")
 
-_RUN_TYPE = ctypes.CFUNCTYPE(
-    ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p
-)
+_RUN_TYPE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
 _WORKER_TYPE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
 _STOP_TYPE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 _FUTEX_CALL = {"x86_64": 202, "aarch64": 98}
 
-RunFunction = Callable[[int, int, int, int, int | None], int]
+RunFunction = Callable[[int], int]
 
 
 def default_threads() -> int:
@@ -71,7 +69,7 @@ class Pool:
         if threads <= self.size:
             return threads
         with self._lock:
-            wanted = 1 if self._stopped else min(threads, abi.MAX_THREADS)
+            wanted = 1 if self._stopped or _exiting else min(threads, abi.MAX_THREADS)
             for index in range(self.size, wanted):
                 worker = threading.Thread(
                     target=self._worker, args=(self.address, index),
@@ -113,6 +111,7 @@ class Pool:
 
 _pool: Pool | None = None
 _pool_lock = threading.Lock()
+_exiting = False
 
 
 def current_pool() -> Pool | None:
@@ -123,11 +122,10 @@ def current_pool() -> Pool | None:
 def get_pool(driver: bytes) -> Pool:
     """The pool of this process, made from that driver if there is none yet."""
     global _pool
-    if _pool is None:
-        with _pool_lock:
-            if _pool is None:
-                _pool = Pool(driver)
-    return _pool
+    with _pool_lock:
+        if _pool is None:
+            _pool = Pool(driver)
+        return _pool
 
 
 def check_threads(threads: int | None) -> int | None:
@@ -149,13 +147,18 @@ def _forget() -> None:
     _pool_lock = threading.Lock()
 
 
-# Kept so that no destructor of the parent's pool runs in the child.
+# Kept so that nothing frees memory in which a worker may still run.
 _abandoned: list[Pool] = []
 
 
 def _stop_at_exit() -> None:
-    if _pool is not None:
-        _pool.stop()
+    """Runs after this get a pool without workers, because no thread can start any more."""
+    global _pool, _exiting
+    _exiting = True
+    pool, _pool = _pool, None
+    if pool is not None:
+        pool.stop()
+        _abandoned.append(pool)
 
 
 os.register_at_fork(after_in_child=_forget)

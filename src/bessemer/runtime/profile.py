@@ -1,6 +1,14 @@
 """Where the time of a run goes: one row for each step, from time stamps taken in the native run."""
 
+import statistics
 from dataclasses import dataclass
+
+import numpy as np
+
+from bessemer.core import driver_abi as abi
+from bessemer.engine.plan import HostStep
+from bessemer.runtime.bindings import address_of
+from bessemer.runtime.program import HostSegment, NativeSegment, Program
 
 
 @dataclass(frozen=True)
@@ -55,3 +63,50 @@ class Profile:
             for row in self.rows
         )
         return "\n".join(lines)
+
+
+class Recorder:
+    """Collects times over several runs: the driver writes clock readings at `address`."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        natives = [s for s in program.segments if isinstance(s, NativeSegment)]
+        readings = sum(segment.count + 1 for segment in natives)
+        self._words = np.zeros(max(readings, 1) * abi.STAMP_BYTES // 8, np.int64)
+        self.address = address_of(self._words)
+        self._times: dict[int, list[float]] = {}
+        self._host: dict[int, int] = {}
+
+    def add_host(self, step: int, nanoseconds: int) -> None:
+        """The time of one host step of the present run."""
+        self._host[step] = nanoseconds
+
+    def collect(self) -> None:
+        """Takes the times of the run that just ended."""
+        position = 0
+        for segment in self._program.segments:
+            if isinstance(segment, HostSegment):
+                self._add(segment.index, self._host[segment.index])
+                continue
+            size = segment.count + 1
+            pairs = self._words[2 * position : 2 * (position + size)].reshape(-1, 2)
+            readings = pairs[:, 0] * 1_000_000_000 + pairs[:, 1]
+            for step, spent in zip(segment.steps, np.diff(readings), strict=True):
+                self._add(step, int(spent))
+            position += size
+
+    def _add(self, step: int, nanoseconds: int) -> None:
+        self._times.setdefault(step, []).append(nanoseconds / 1e3)
+
+    def rows(self) -> tuple[ProfileRow, ...]:
+        """One row for each step, in order."""
+        return tuple(self._row(index) for index in sorted(self._times))
+
+    def _row(self, index: int) -> ProfileRow:
+        step = self._program.plan.steps[index]
+        spent = statistics.median(self._times[index])
+        if isinstance(step, HostStep):
+            return ProfileRow(index, step.name, "host", spent, 0, 0, "", step.sources)
+        return ProfileRow(
+            index, step.name, "kernel", spent, step.flops, step.bytes, step.rule, step.sources
+        )

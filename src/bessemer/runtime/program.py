@@ -3,8 +3,6 @@
 Nothing here changes while running, so all contexts of an engine share one program.
 """
 
-import ctypes
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +81,10 @@ class Program:
             self.driver = find_driver(objects, self.label)
         self.segments = self._cut()
         self.template = self._template(kernels)
+        self.is_native = (
+            len(self.segments) == 1 and isinstance(self.segments[0], NativeSegment)
+            and all(binding.source is None for binding in self.plan.outputs)
+        )
 
     def _cut(self) -> tuple[Segment, ...]:
         segments: list[Segment] = []
@@ -176,7 +178,3 @@ def typed_view(
 ) -> np.ndarray[Any, Any]:
     """Bytes of a uint8 array seen as a dense tensor."""
     return blob[offset : offset + size].view(DTYPES[dtype].numpy).reshape(shape)
-
-
-CopyFunction = Callable[[int, int, int], int]
-copy_bytes: CopyFunction = ctypes.memmove

@@ -12,7 +12,10 @@ def engine_report(plan: Plan, data: EngineData, variant: str | None) -> dict[str
     return {
         "variant": variant,
         "variants": {
-            name: {"code_bytes": sum(map(len, objects)), "requires": list(data.requires.get(name, ()))}
+            name: {
+                "code_bytes": sum(map(len, objects)),
+                "requires": list(data.requires.get(name, ())),
+            }
             for name, objects in data.objects.items()
         },
         "constant_bytes": data.constant_bytes,
@@ -57,8 +60,8 @@ def _memory(plan: Plan, data: EngineData) -> list[str]:
     memory = plan.memory
     lines = [
         f"memory: arena {plan.arena_bytes} bytes (workspace {memory.workspace_bytes}), constants "
-        f"{data.constant_bytes}, sum of tensors {memory.sum_of_tensors_bytes}, liveness lower bound "
-        f"{memory.liveness_lower_bound_bytes}"
+        f"{data.constant_bytes}, sum of tensors {memory.sum_of_tensors_bytes}, "
+        f"liveness lower bound {memory.liveness_lower_bound_bytes}"
     ]
     for row in memory.table:
         alias = f" in {row.alias_of}" if row.alias_of else ""
@@ -72,8 +75,8 @@ def _memory(plan: Plan, data: EngineData) -> list[str]:
 def _passes(plan: Plan) -> list[str]:
     lines = [f"passes ({len(plan.passes)}):"] if plan.passes else []
     for entry in plan.passes:
-        changed = f"{entry.nodes_before} -> {entry.nodes_after} nodes" if entry.changed else "no change"
-        lines.append(f"  {entry.name}: {changed}")
+        sizes = f"{entry.nodes_before} -> {entry.nodes_after} nodes"
+        lines.append(f"  {entry.name}: {sizes if entry.changed else 'no change'}")
         lines += [f"       {note}" for note in entry.notes]
     return lines
 
@@ -82,5 +85,6 @@ def _nodes(plan: Plan) -> list[str]:
     lines = [f"source nodes ({len(plan.nodes)}):"] if plan.nodes else []
     for node in plan.nodes:
         where = f"step {node.step}" if node.step >= 0 else "no step"
-        lines.append(f"  {node.name} ({node.operator}): {where}{', ' + node.why if node.why else ''}")
+        why = f", {node.why}" if node.why else ""
+        lines.append(f"  {node.name} ({node.operator}): {where}{why}")
     return lines

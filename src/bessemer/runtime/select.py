@@ -31,7 +31,8 @@ def choose_variant(
         if built_for in ("", machine()) and not lacking:
             usable.append((len(needed), variant))
         reason = f", which lacks {' '.join(lacking)}" if lacking else ""
-        held.append(f"{variant} for {built_for}{' with ' + ' '.join(needed) if needed else ''}{reason}")
+        needs = f" with {' '.join(needed)}" if needed else ""
+        held.append(f"{variant} for {built_for}{needs}{reason}")
     if usable:
         return max(usable, key=lambda entry: entry[0])[1]
     if not objects:

@@ -183,9 +183,18 @@ done:
   ret void
 }
 
-; Runs the job table; returns the number of threads used: 1 if another run has the pool.
-define i64 @{RUN}(ptr %pool, ptr %jobs, i64 %count, i64 %threads, ptr %stamps) {
+; Runs a request's jobs; returns the number of threads used: 1 if another run has the pool.
+define i64 @{RUN}(ptr %request) {
 entry:
+  %pool = load ptr, ptr %request
+  %jobs_at = getelementptr i8, ptr %request, i64 {REQUEST_JOBS}
+  %jobs = load ptr, ptr %jobs_at
+  %count_at = getelementptr i8, ptr %request, i64 {REQUEST_COUNT}
+  %count = load i64, ptr %count_at
+  %threads_at = getelementptr i8, ptr %request, i64 {REQUEST_THREADS}
+  %threads = load i64, ptr %threads_at
+  %stamps_at = getelementptr i8, ptr %request, i64 {REQUEST_STAMPS}
+  %stamps = load ptr, ptr %stamps_at
   %several = icmp ugt i64 %threads, 1
   br i1 %several, label %try, label %alone
 try:
@@ -314,8 +323,8 @@ done:
 def driver_module(target: HasTriple) -> str:
     """LLVM IR text of the driver for that target.
 
-    It defines the functions named in `core.driver_abi`: RUN (pool, jobs, count, threads, stamps)
-    -> threads used, WORKER (pool, thread) and STOP (pool).
+    It defines the functions named in `core.driver_abi`: RUN (request) -> threads used,
+    WORKER (pool, thread) and STOP (pool).
 
     Raises: CodegenError for an architecture without a pause instruction known here.
     """

@@ -1,0 +1,107 @@
+"""The native side of a context: kernel arguments, job table and requests, with real addresses."""
+
+import ctypes
+from typing import Any
+
+import numpy as np
+
+from bessemer.core import driver_abi as abi
+from bessemer.runtime.bindings import address_of, empty_aligned
+from bessemer.runtime.memory import Region, round_up
+from bessemer.runtime.program import NativeSegment, Program
+
+_STAGING_ALIGNMENT = 64
+
+
+class Tables:
+    """Argument arrays, jobs and one request for each native segment of a program.
+
+    They are filled once; a run only writes the addresses of bindings that changed.
+    """
+
+    def __init__(self, program: Program, arena_address: int) -> None:
+        template = program.template
+        self._mask = program.plan.binding_alignment - 1
+        count, jobs = len(template.spaces), len(template.functions)
+        self._segments = [s for s in program.segments if isinstance(s, NativeSegment)]
+        jobs_at = round_up(8 * count, 64)
+        requests_at = round_up(jobs_at + abi.JOB_BYTES * jobs, 64)
+        self._region = Region(requests_at + abi.REQUEST_BYTES * len(self._segments))
+        base = self._region.address
+        bases = np.array([arena_address, program.constants.address, 0, 0], np.uint64)
+        self._region.array(0, 8 * count).view(np.uint64)[:] = (
+            bases[template.spaces] + template.offsets
+        )
+        table = self._region.array(jobs_at, abi.JOB_BYTES * jobs).view(np.uint64).reshape(jobs, 4)
+        table[:, 0] = template.functions
+        table[:, 1] = template.starts * np.uint64(8) + np.uint64(base)
+        table[:, 2] = template.flags
+        self.requests = [
+            base + requests_at + abi.REQUEST_BYTES * i for i in range(len(self._segments))
+        ]
+        for address, segment in zip(self.requests, self._segments, strict=True):
+            _put(address + abi.REQUEST_JOBS, base + jobs_at + abi.JOB_BYTES * segment.first)
+            _put(address + abi.REQUEST_COUNT, segment.count)
+        self._arguments = (ctypes.c_uint64 * count).from_address(base)
+        self._inputs = _patches(program, "input")
+        self._outputs = _patches(program, "output")
+        self._bound: dict[tuple[str, int], int] = {}
+        self._staging: dict[int, np.ndarray[Any, Any]] = {}
+
+    def set_pool(self, address: int, threads: int) -> None:
+        """Says which pool serves the requests, and with how many threads."""
+        for request, segment in zip(self.requests, self._segments, strict=True):
+            _put(request + abi.REQUEST_POOL, address)
+            _put(request + abi.REQUEST_THREADS, threads if segment.parallel else 1)
+
+    def set_stamps(self, address: int) -> None:
+        """Where time stamps go; 0 for none. Each segment writes one more than it has jobs."""
+        for number, (request, segment) in enumerate(
+            zip(self.requests, self._segments, strict=True)
+        ):
+            where = address + abi.STAMP_BYTES * (segment.first + number) if address else 0
+            _put(request + abi.REQUEST_STAMPS, where)
+
+    def bind(self, inputs: list[Any], outputs: list[Any]) -> None:
+        """Points the kernels at these arrays; an input that lies badly is copied first."""
+        bound, arguments = self._bound, self._arguments
+        for index, key, patches in self._inputs:
+            address = self._input_address(index, inputs[index])
+            if bound.get(key) != address:
+                bound[key] = address
+                for argument, byte in patches:
+                    arguments[argument] = address + byte
+        for index, key, patches in self._outputs:
+            address = address_of(outputs[index])
+            if bound.get(key) != address:
+                bound[key] = address
+                for argument, byte in patches:
+                    arguments[argument] = address + byte
+
+    def _input_address(self, index: int, array: np.ndarray[Any, Any]) -> int:
+        if array.flags.c_contiguous:
+            address = address_of(array)
+            if not address & self._mask:
+                return address
+        staging = self._staging.get(index)
+        if staging is None:
+            alignment = max(self._mask + 1, _STAGING_ALIGNMENT)
+            staging = empty_aligned(array.shape, array.dtype, array.nbytes, alignment)
+            self._staging[index] = staging
+        np.copyto(staging, array)
+        return address_of(staging)
+
+    def close(self) -> None:
+        """Frees the tables."""
+        self._region.close()
+
+
+def _patches(program: Program, space: str) -> list[tuple[int, tuple[str, int], list[Any]]]:
+    return [
+        (key[1], key, [(patch.argument, patch.byte) for patch in patches])
+        for key, patches in program.template.patches.items() if key[0] == space
+    ]
+
+
+def _put(address: int, value: int) -> None:
+    ctypes.c_uint64.from_address(address).value = value
