@@ -142,6 +142,10 @@ class _GraphParser:
             key = reader.string()
             reader.expect("=")
             graph.metadata[key] = reader.string()
+        elif reader.accept("storage"):
+            name = self._name(reader.kind("value"))
+            reader.expect(":")
+            self._notes(self._declare(graph, name, read_type(reader)))
         elif reader.next.text.startswith("@"):
             self._constant(graph)
         else:

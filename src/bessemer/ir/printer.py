@@ -36,9 +36,24 @@ def print_graph(graph: Graph, *, hashes: bool = True, indent: str = "") -> str:
         lines.append(f"{indent}  metadata {json.dumps(key)} = {json.dumps(text)}")
     for value in graph.constants():
         lines.append(f"{indent}  {_declaration(value, hashes)}")
+    for value in storages(graph):
+        lines.append(f"{indent}  storage {name_of(value)} : {value.type}{_notes(value)}")
     for node in graph.nodes:
         lines.append(f"{indent}  {print_node(node, hashes=hashes, indent=indent + '  ')}")
     return "\n".join([*lines, indent + "}"])
+
+
+def storages(graph: Graph) -> list[Value]:
+    """The values that others are placed in and that no node computes."""
+    present = {id(value) for value in graph.values()}
+    found: dict[int, Value] = {}
+    for value in graph.values():
+        place = value.placement
+        while place is not None:
+            if id(place.root) not in present:
+                found[id(place.root)] = place.root
+            place = place.root.placement
+    return list(found.values())
 
 
 def print_node(node: Node, *, hashes: bool = True, indent: str = "") -> str:

@@ -6,12 +6,33 @@ from typing import Any
 from bessemer.ir.graph import Graph
 from bessemer.passes.runner import Observer, PassResult, Pipeline, Repeat, run_passes
 
-CLEAN = Repeat(("infer-shapes", "fold-constants", "remove-dead-nodes"))
+_CLEAN = (
+    "infer-shapes",
+    "canonicalise",
+    "fold-constants",
+    "remove-no-ops",
+    "merge-common-subexpressions",
+    "remove-dead-nodes",
+)
 
 OPTIMIZE_PIPELINE: Pipeline = (
-    CLEAN,
-    "fold-batch-norm",
+    Repeat(_CLEAN, rounds=6),
+    # Before weights change: a folded factor would hide the spelling.
+    "recognise-gelu",
+    "recognise-hard-swish",
+    "recognise-silu",
+    "recognise-mish",
+    "recognise-layer-norm",
+    "recognise-softmax",
+    Repeat(("fold-batch-norm", "fold-scale-bias", "fold-pad")),
+    Repeat(("cancel-transposes", *_CLEAN), rounds=6),
+    # Transposes moved out of the way may have parted a convolution from its scale.
+    "fold-scale-bias",
+    "merge-horizontal-convolutions",
+    "merge-horizontal-matmuls",
+    Repeat(_CLEAN),
 )
+"""Default passes that do not depend on layouts. Left out: recognise-attention (see there)."""
 
 LAYOUT_PIPELINE: Pipeline = ("choose-layouts", "place-concats")
 """Runs when all shapes are bound."""
