@@ -68,7 +68,8 @@ def test_bench_reports_five_metrics(program, engine):
     assert subject["latency"]["median_ns"] > 0
     assert {"p90_ns", "p99_ns"} <= set(subject["latency"])
     assert subject["throughput_per_s"] > 0
-    assert subject["memory"]["arena_bytes"] > 0
+    memory = subject["memory"]
+    assert 0 < memory["measured_arena_bytes"] <= memory["arena_bytes"]
     assert subject["memory"]["resident_bytes"] > 0
     assert subject["energy_per_inference"] == "n/a: no counter" or subject["joules_per_inference"]
     assert report["machine"]["cpu"]
@@ -80,6 +81,12 @@ def test_bench_as_a_table(program, engine):
     done = program("bench", engine[0], "--duration", 0.02, "--slices", 2)
     for row in ("throughput", "latency, p99", "accuracy", "memory, predicted arena", "energy"):
         assert row in done.out
+
+
+def test_bench_against_another_engine(program, engine):
+    done = program("bench", engine[0], "--against", engine[0], "--duration", 0.02, "--slices", 2)
+    assert done.code == 0, done.err
+    assert "paired slices" in done.out
 
 
 def test_bench_against_needs_the_model(program, engine):

@@ -6,7 +6,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from bessemer import __version__
 from bessemer.bench.accuracy import LabelledData, measure_accuracy
 from bessemer.bench.energy import joules_per_run
 from bessemer.bench.latency import Timing, measure, paired_ratio
@@ -26,13 +25,17 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class Subject:
-    """A runtime to be measured. `open` loads it; it is called here so that its memory is seen."""
+    """A runtime to be measured. `open` loads it; it is called here so that its memory is seen.
+
+    `measure_arena` gives the bytes of the arena that a run of the opened runtime writes.
+    """
 
     name: str
     version: str
     open: Callable[[], Runner]
     arena_bytes: int | None = None
     weights_bytes: int | None = None
+    measure_arena: Callable[[Any, Inputs], int] | None = None  # Any: what `open` gives
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,10 @@ def bench(
         runner.run(feed)
         after = resident_bytes()
         runners.append(runner)
-        memories.append(
-            Memory(subject.arena_bytes, subject.weights_bytes, after, max(after - before, 0))
-        )
+        used = subject.measure_arena(runner, feed) if subject.measure_arena else None
+        memories.append(Memory(
+            subject.arena_bytes, subject.weights_bytes, after, max(after - before, 0), used
+        ))
     timings = measure(
         [(s.name, _bind(r, feed)) for s, r in zip(subjects, runners, strict=True)],
         duration_s=options.duration_s, slices=options.slices, items_per_run=options.batch,
@@ -94,8 +98,3 @@ def _report(
     return SubjectReport(
         subject.name, subject.version, timing, memory, accuracy, joules, ratio
     )
-
-
-def engine_version() -> str:
-    """Bessemer's version, as the reports write it."""
-    return __version__

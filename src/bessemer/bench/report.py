@@ -15,13 +15,14 @@ class Memory:
     """Bytes predicted at build (None for a rival) and measured while running.
 
     `resident_bytes` is the whole process; `grown_bytes` what loading and running this subject
-    added to it.
+    added to it; `measured_arena_bytes` how much of the arena a run really wrote.
     """
 
     arena_bytes: int | None
     weights_bytes: int | None
     resident_bytes: int
     grown_bytes: int | None = None
+    measured_arena_bytes: int | None = None
 
     @property
     def predicted_bytes(self) -> int | None:
@@ -84,6 +85,8 @@ class BenchReport:
             ("accuracy, top 1", *(_top1(s.accuracy) for s in self.subjects)),
             ("accuracy, top 5", *(_top5(s.accuracy) for s in self.subjects)),
             ("memory, predicted arena", *(_mb(s.memory.arena_bytes) for s in self.subjects)),
+            ("memory, measured arena",
+             *(_mb(s.memory.measured_arena_bytes) for s in self.subjects)),
             ("memory, predicted weights", *(_mb(s.memory.weights_bytes) for s in self.subjects)),
             ("memory, measured growth", *(_mb(s.memory.grown_bytes) for s in self.subjects)),
             ("memory, resident process", *(_mb(s.memory.resident_bytes) for s in self.subjects)),

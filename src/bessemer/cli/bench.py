@@ -1,6 +1,5 @@
 """`bessemer bench`: throughput, latency, accuracy, memory and energy, alone or beside a rival."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +20,8 @@ if TYPE_CHECKING:
 def bench(
     engine: EngineOrModel,
     against: Annotated[
-        list[str] | None, typer.Option(help="Another runtime: onnxruntime; needs the model file.")
+        list[str] | None,
+        typer.Option(help="onnxruntime (needs the model file), or another engine; repeatable."),
     ] = None,
     model: Annotated[
         Path | None, typer.Option(help="The model for --against where an engine is measured.")
@@ -51,12 +51,9 @@ def bench(
     from bessemer.bench.inputs import complete_inputs, parse_sizes, read_arrays, specs_of_bindings
     from bessemer.bench.metrics import BenchOptions
     from bessemer.bench.metrics import bench as measure_all
-    from bessemer.cli.loading import is_engine_file, open_engine
+    from bessemer.cli.loading import open_engine
 
     sizes = parse_sizes(shapes or [])
-    source = model or engine
-    if against and is_engine_file(source):
-        raise SettingsError("--against needs the model file too: --model MODEL")
     loaded = open_engine(engine, shapes=sizes or None, threads=threads)
     specs = specs_of_bindings(loaded.plan.inputs)
     feed = complete_inputs(read_arrays(inputs or [], specs), specs, seed=seed, sizes=sizes)
@@ -64,7 +61,8 @@ def bench(
     names = [spec.name for spec in specs]
     labelled = read_labelled_data(str(data), str(labels) if labels else None, names) if data \
         else None
-    subjects = [our_subject(loaded), *(_rival(name, source, threads) for name in against or [])]
+    subjects = [our_subject("bessemer", loaded, threads)]
+    subjects += [_rival(name, model or engine, threads) for name in against or []]
     settings = {
         "threads": threads or "default", "duration_s": duration, "slices": slices, "batch": batch,
         "seed": seed, "shapes": {name: list(array.shape) for name, array in feed.items()},
@@ -91,24 +89,28 @@ def _batch(specs: "list[InputSpec]", feed: dict[str, Any]) -> int:
     return int(first.shape[0]) if first is not None and first.ndim else 1
 
 
-def our_subject(engine: "Engine") -> "Subject":
+def our_subject(name: str, engine: "Engine", threads: int | None) -> "Subject":
     """The engine as something to measure, with what it predicts of its memory."""
     from bessemer import __version__
     from bessemer.bench.metrics import Subject
 
     memory = engine.plan.memory
-    arena = memory.arena_bytes or engine.plan.arena_bytes
-    return Subject("bessemer", __version__, engine.create_context, arena, memory.weights_bytes)
+    return Subject(
+        name, __version__, lambda: engine.create_context(threads),
+        memory.arena_bytes or engine.plan.arena_bytes, memory.weights_bytes,
+        lambda context, feed: int(context.measured_peak_bytes(feed)),
+    )
 
 
 def _rival(name: str, model: Path, threads: int | None) -> "Subject":
     from bessemer.bench.metrics import Subject
-    from bessemer.bench.rivals import rival_version
+    from bessemer.bench.rivals import load_rival, rival_version
+    from bessemer.cli.loading import is_engine_file
+    from bessemer.runtime.load import load
 
-    return Subject(name, rival_version(name), _opener(name, model, threads))
-
-
-def _opener(name: str, model: Path, threads: int | None) -> Callable[[], Any]:
-    from bessemer.bench.rivals import load_rival
-
-    return lambda: load_rival(name, model, threads=threads)
+    if is_engine_file(Path(name)):
+        return our_subject(name, load(name), threads)
+    version = rival_version(name)
+    if is_engine_file(model):
+        raise SettingsError(f"--against {name} needs the model file too: --model MODEL")
+    return Subject(name, version, lambda: load_rival(name, model, threads=threads))

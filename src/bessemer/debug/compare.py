@@ -51,18 +51,29 @@ def input_specs(graph: Graph) -> list[InputSpec]:
 
 
 def compile_and_run(
-    *, threads: int | None = None, sizes: Sizes | None = None, disable: tuple[str, ...] = (),
+    *, threads: int | None = None, disable: tuple[str, ...] = ()
 ) -> RunGraph:
-    """The usual other side: build an engine from the graph, run it once."""
+    """The usual other side: builds an engine from a graph, for the inputs' shapes, and runs it."""
     from bessemer.compiler.build import build
 
     def run(graph: Graph, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-        engine = build(graph, threads=threads, shapes=sizes, disable=disable)
+        engine = build(graph, threads=threads, shapes=open_shapes(graph, inputs), disable=disable)
         outputs: Mapping[str, Any] = engine.run(dict(inputs))
         return {name: np.array(data) if isinstance(data, np.ndarray) else data
                 for name, data in outputs.items()}
 
     return run
+
+
+def open_shapes(
+    graph: Graph, inputs: Mapping[str, Any]
+) -> dict[str, int | tuple[int, ...]] | None:
+    """The given shapes of the inputs that have symbols; None if there are none."""
+    shapes: dict[str, int | tuple[int, ...]] = {
+        value.name: tuple(inputs[value.name].shape) for value in graph.inputs
+        if isinstance(value.type, TensorType) and not value.type.is_static
+    }
+    return shapes or None
 
 
 def compare_graph(
@@ -115,7 +126,7 @@ def compare_model(
 
     graph = import_model(model)
     data = complete_inputs(inputs or {}, input_specs(graph), seed=seed, sizes=sizes)
-    run = compile_and_run(threads=threads, sizes=sizes, disable=disable)
+    run = compile_and_run(threads=threads, disable=disable)
     return compare_graph(
         graph, data, run, against=against, model=model, all_values=all_values,
         tolerance=tolerance, threads=threads,
