@@ -143,7 +143,7 @@ class _Evaluator:
                     return np.asarray(value != 0)
                 return value.astype(dtype.numpy)
             case Bitcast(a=a, dtype=dtype):
-                return np.ascontiguousarray(self.value(a)).view(dtype.numpy)
+                return np.array(self.value(a), order="C").view(dtype.numpy)
             case Load(tensor=tensor, indices=indices, fill=fill):
                 return self._load(tensor, indices, fill)
         raise TypeError(f"cannot evaluate {expr}")
