@@ -179,7 +179,7 @@ class Attention(Operator):
         lengths: Tensor | None = None, **_: Any,
     ) -> tuple[Tensor, ...]:
         batch, heads, rows, size = heads_shape(q.shape, self.q_num_heads)
-        _, shared, new, _ = heads_shape(k.shape, self.kv_num_heads)
+        shared, new = heads_shape(k.shape, self.kv_num_heads)[1:3]
         value_size = heads_shape(v.shape, self.kv_num_heads)[3]
         past = int(past_k.shape[2]) if past_k is not None else None  # type: ignore[arg-type]
         key = _present(k, past_k, (batch, shared, new, size))

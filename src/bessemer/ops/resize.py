@@ -1,0 +1,347 @@
+"""Resize: nearest, linear and cubic interpolation, with and without antialiasing."""
+
+import itertools
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from bessemer import te
+from bessemer.core.dtypes import DType, dtype_from_numpy, f32, f64
+from bessemer.core.errors import ShapeError
+from bessemer.core.shapes import Dim
+from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
+from bessemer.ir.types import TensorType
+from bessemer.ops.accumulate import narrow
+from bessemer.ops.dims import Array, Known, fresh_dim, known_dims, normalize_axes
+from bessemer.ops.resize_map import AxisMap, fit_sizes, make_map, scaled_extent
+from bessemer.te import Expr, Tensor
+
+_MOST_TAPS = 32
+
+
+@operator("Resize")
+class Resize(Operator):
+    """Resamples x along some axes to given sizes or by given scales.
+
+    Shapes: x [*], roi [2 a], scales [a], sizes [a] for `axes` (all by default) -> y [*].
+    Source: ONNX Resize-19.
+    """
+
+    antialias: int = 0
+    axes: tuple[int, ...] = ()
+    coordinate_transformation_mode: str = "half_pixel"
+    cubic_coeff_a: float = -0.75
+    exclude_outside: int = 0
+    extrapolation_value: float = 0.0
+    keep_aspect_ratio_policy: str = "stretch"
+    mode: str = "nearest"
+    nearest_mode: str = "round_prefer_floor"
+
+    fusion = FusionClass.INJECTIVE
+
+    def _axes(self, rank: int) -> tuple[int, ...]:
+        return normalize_axes(self.axes, rank) if self.axes else tuple(range(rank))
+
+    def _roi(self, roi: Array | None, position: int, count: int) -> tuple[float, float]:
+        if self.coordinate_transformation_mode != "tf_crop_and_resize" or roi is None:
+            return 0.0, 1.0
+        if roi.size != 2 * count:
+            raise ShapeError(f"roi has {roi.size} entries; {2 * count} expected")
+        return float(roi[position]), float(roi[position + count])
+
+    def infer(
+        self, x: TensorType, roi: TensorType | None = None, scales: TensorType | None = None,
+        sizes: TensorType | None = None,
+    ) -> TensorType:
+        if self.mode not in ("nearest", "linear", "cubic"):
+            raise ShapeError(f"mode is {self.mode!r}; nearest, linear or cubic expected")
+        if x.shape is None:
+            return x.with_shape(None)
+        axes = self._axes(x.rank)
+        wished = known_dims(sizes) if sizes is not None else None
+        factors = scales.value if scales is not None else None
+        result = list(x.dims)
+        if wished is not None and len(wished) == len(axes):
+            self._infer_sizes(x, axes, wished, result)
+        elif factors is not None and factors.size == len(axes):
+            given = roi.value if roi is not None else None
+            for position, axis in enumerate(axes):
+                low, high = self._roi(given, position, len(axes))
+                factor = float(factors.reshape(-1)[position]) * (high - low)
+                result[axis] = self._scale_dim(x.dims[axis], factor, axis)
+        elif wished is not None or factors is not None:
+            raise ShapeError(f"scales or sizes have not one entry for each of the axes {axes}")
+        else:
+            for axis in axes:
+                result[axis] = fresh_dim(self, axis)
+        return x.with_shape(tuple(result))
+
+    def _infer_sizes(
+        self, x: TensorType, axes: tuple[int, ...], wished: tuple[Dim, ...], result: list[Dim]
+    ) -> None:
+        if self.keep_aspect_ratio_policy == "stretch":
+            for axis, dim in zip(axes, wished, strict=True):
+                result[axis] = dim
+            return
+        extents = [x.dims[axis] for axis in axes]
+        known = [d for d in (*extents, *wished) if isinstance(d, int)]
+        if len(known) < 2 * len(axes):
+            for axis in axes:
+                result[axis] = fresh_dim(self, axis)
+            return
+        outs, _ = fit_sizes(
+            self.keep_aspect_ratio_policy, known[: len(axes)], known[len(axes) :]
+        )
+        for axis, out in zip(axes, outs, strict=True):
+            result[axis] = out
+
+    def _scale_dim(self, dim: Dim, factor: float, axis: int) -> Dim:
+        if isinstance(dim, int):
+            return scaled_extent(dim, factor)
+        ratio = Fraction(factor).limit_denominator(1000)
+        if np.float32(float(ratio)) != np.float32(factor):
+            return fresh_dim(self, axis)
+        return dim * ratio.numerator // ratio.denominator
+
+    def _maps(
+        self, shape: tuple[int, ...], roi: Array | None, scales: Array | None, sizes: Array | None
+    ) -> list[AxisMap]:
+        """The maps of the axes that change."""
+        axes = self._axes(len(shape))
+        extents = [shape[axis] for axis in axes]
+        ends = [self._roi(roi, position, len(axes)) for position in range(len(axes))]
+        if sizes is not None and sizes.size:
+            outs, ratios = fit_sizes(
+                self.keep_aspect_ratio_policy, extents, [int(n) for n in sizes]
+            )
+        elif scales is not None and scales.size == len(axes):
+            ratios = [Fraction(float(factor)) for factor in scales]
+            outs = [
+                scaled_extent(extent, float(factor) * (high - low))
+                for extent, factor, (low, high) in zip(extents, scales, ends, strict=True)
+            ]
+        else:
+            raise ShapeError("Resize needs scales or sizes for each of its axes")
+        crop = self.coordinate_transformation_mode == "tf_crop_and_resize"
+        return [
+            make_map(
+                axis, self.coordinate_transformation_mode, extents[k], outs[k], ratios[k], ends[k]
+            )
+            for k, axis in enumerate(axes) if crop or ratios[k] != 1
+        ]
+
+    def _taps(self, one: AxisMap) -> tuple[int, int, float]:
+        """First tap relative to the floor, number of taps, and the stretch of the filter."""
+        support = 1 if self.mode == "linear" else 2
+        stretch = min(one.scale, 1.0) if self.antialias else 1.0
+        start = int(np.floor(-support / stretch)) + 1
+        return start, 2 - 2 * start, stretch
+
+    def reference(
+        self, x: Array, roi: Array | None = None, scales: Array | None = None,
+        sizes: Array | None = None,
+    ) -> Array:
+        maps = self._maps(x.shape, roi, scales, sizes)
+        if self.mode == "nearest":
+            result = x
+            for one in maps:
+                index = one.nearest(np.arange(one.out), self.nearest_mode)
+                result = result.take(np.clip(index, 0, one.extent - 1), axis=one.axis)
+        else:
+            kind = self._stage(dtype_from_numpy(x.dtype)).numpy
+            result = x.astype(kind)
+            for one in maps:
+                result = self._resample(result, one)
+        if self.coordinate_transformation_mode == "tf_crop_and_resize":
+            for one in maps:
+                place = np.arange(one.out) * one.a + one.b
+                outside = (place < 0) | (place > (one.extent - 1) * one.c)
+                view = outside.reshape(*(-1 if k == one.axis else 1 for k in range(x.ndim)))
+                result = np.where(view, result.dtype.type(self.extrapolation_value), result)
+        return narrow(result, x.dtype)
+
+    @staticmethod
+    def _stage(dtype: DType) -> DType:
+        return f64 if dtype == f64 else f32
+
+    def _resample(self, x: Array, one: AxisMap) -> Array:
+        """Weighted sum of the taps along one axis."""
+        places = np.arange(one.out, dtype=np.int64)
+        base, part = one.base(places), one.remainder(places) / one.c
+        start, count, stretch = self._taps(one)
+        taps = np.arange(start, start + count)
+        index = base[:, None] + taps
+        weights = self._kernel((taps - part[:, None]) * stretch)
+        if self.exclude_outside:
+            weights = np.where((index >= 0) & (index < one.extent), weights, 0)
+        if self.exclude_outside or self.antialias:
+            weights = weights / weights.sum(axis=1, keepdims=True)
+        lines = np.moveaxis(x, one.axis, -1)
+        picked = lines[..., np.clip(index, 0, one.extent - 1)]
+        return np.moveaxis((picked * weights.astype(x.dtype)).sum(axis=-1), -1, one.axis)
+
+    def _kernel(self, distance: Array) -> Array:
+        """Filter weight at a distance."""
+        t = np.abs(distance)
+        if self.mode == "linear":
+            return np.clip(1 - t, 0, 1)
+        a = self.cubic_coeff_a
+        near = ((a + 2) * t - (a + 3)) * t * t + 1
+        far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
+        return np.where(t <= 1, near, np.where(t < 2, far, 0))
+
+    def lower(
+        self, x: Tensor, roi: Tensor | None = None, scales: Tensor | None = None,
+        sizes: Tensor | None = None, *, known: Known = (), **_: Any,
+    ) -> Tensor:
+        constants = [known[k] if k < len(known) else None for k in (1, 2, 3)]
+        for tensor, constant in zip((roi, scales, sizes), constants, strict=True):
+            if tensor is not None and constant is None:
+                raise Unlowerable("Resize with roi, scales or sizes computed at run time")
+        shape = tuple(int(n) for n in x.shape)  # type: ignore[arg-type]
+        maps = self._maps(shape, *constants)
+        if self.mode == "nearest":
+            result = self._lower_nearest(x, maps)
+        elif self.mode == "linear" and not self.antialias and len(maps) <= 3:
+            result = self._lower_linear(x, maps)
+        else:
+            result = x
+            for one in maps:
+                result = self._lower_axis(result, one)
+        if self.coordinate_transformation_mode == "tf_crop_and_resize":
+            result = self._lower_outside(result, maps)
+        return te.compute(x.dtype, result.shape, lambda *i: te.cast(result[i], x.dtype), "resized")
+
+    @staticmethod
+    def _shape(x: Tensor, maps: list[AxisMap]) -> list[Dim]:
+        outs = {one.axis: one.out for one in maps}
+        return [outs.get(axis, extent) for axis, extent in enumerate(x.shape)]
+
+    def _lower_nearest(self, x: Tensor, maps: list[AxisMap]) -> Tensor:
+        def body(*i: Expr) -> Expr:
+            place = list(i)
+            for one in maps:
+                near = one.nearest(i[one.axis], self.nearest_mode)
+                place[one.axis] = _clip(near, one)
+            return x[tuple(place)]
+
+        return te.compute(x.dtype, tuple(self._shape(x, maps)), body, "nearest")
+
+    def _lower_linear(self, x: Tensor, maps: list[AxisMap]) -> Tensor:
+        dtype = self._stage(x.dtype)
+
+        def body(*i: Expr) -> Expr:
+            bases = [one.base(i[one.axis]) for one in maps]
+            parts = [_part(one, i[one.axis], dtype) for one in maps]
+            total: Expr | None = None
+            for corner in itertools.product((0, 1), repeat=len(maps)):
+                place, weight = list(i), te.const(1, dtype)
+                factor: Expr | None = None
+                for one, base, part, step in zip(maps, bases, parts, corner, strict=True):
+                    place[one.axis] = _clip(base + step, one)
+                    side = part if step else 1.0 - part
+                    factor = side if factor is None else factor * side
+                term = te.cast(x[tuple(place)], dtype) * (weight if factor is None else factor)
+                total = term if total is None else total + term
+            assert total is not None
+            return total
+
+        return te.compute(dtype, tuple(self._shape(x, maps)), body, "linear")
+
+    def _lower_axis(self, x: Tensor, one: AxisMap) -> Tensor:
+        """One axis of a cubic or antialiased resize: a sum of weighted taps."""
+        dtype = self._stage(x.dtype)
+        start, count, stretch = self._taps(one)
+        if count > _MOST_TAPS:
+            raise Unlowerable(f"Resize with a filter of {count} taps runs on the host")
+
+        def body(*i: Expr) -> Expr:
+            base, part = one.base(i[one.axis]), _part(one, i[one.axis], dtype)
+            values: list[Expr] = []
+            weights: list[Expr] = []
+            for tap in range(start, start + count):
+                index = base + tap
+                weight = self._kernel_expr((float(tap) - part) * stretch)
+                if self.exclude_outside:
+                    weight = te.where((index >= 0) & (index < one.extent), weight, 0.0)
+                place = (*i[: one.axis], _clip(index, one), *i[one.axis + 1 :])
+                weights.append(weight)
+                values.append(te.cast(x[place], dtype) * weight)
+            total = _add(values)
+            normalised = self.exclude_outside or self.antialias
+            return total / _add(weights) if normalised else total
+
+        return te.compute(dtype, tuple(self._shape(x, [one])), body, "resample")
+
+    def _kernel_expr(self, distance: Expr) -> Expr:
+        t = te.abs_(distance)
+        if self.mode == "linear":
+            return te.maximum(1.0 - t, 0.0)
+        a = self.cubic_coeff_a
+        near = ((a + 2) * t - (a + 3)) * t * t + 1.0
+        far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
+        return te.where(t <= 1.0, near, te.where(t < 2.0, far, 0.0))
+
+    def _lower_outside(self, x: Tensor, maps: list[AxisMap]) -> Tensor:
+        def body(*i: Expr) -> Expr:
+            result = x[i]
+            for one in maps:
+                place = i[one.axis] * one.a + one.b
+                inside = (place >= 0) & (place <= (one.extent - 1) * one.c)
+                result = te.where(inside, result, te.const(self.extrapolation_value, x.dtype))
+            return result
+
+        return te.compute(x.dtype, x.shape, body, "cropped")
+
+    samples = (
+        sample("f32[1,2,3,4]", None, np.array([1, 1, 2, 2], np.float32)),
+        sample(
+            "f32[1,2,3,4]", None, np.array([1, 1, 2, 3], np.float32), nearest_mode="floor",
+            coordinate_transformation_mode="asymmetric",
+        ),
+        sample("u8[1,1,5,7]", None, None, np.array([1, 1, 3, 4]), nearest_mode="ceil", low=0, high=9),
+        sample("f32[1,2,3,4]", None, np.array([1, 1, 2, 2], np.float32), mode="linear"),
+        sample(
+            "f32[1,2,5,4]", None, None, np.array([1, 2, 3, 9]), mode="linear",
+            coordinate_transformation_mode="align_corners",
+        ),
+        sample(
+            "f32[1,2,5,4]", None, None, np.array([7, 3]), mode="linear", axes=(2, 3),
+            coordinate_transformation_mode="pytorch_half_pixel",
+            keep_aspect_ratio_policy="not_larger",
+        ),
+        sample("f32[1,1,4,5]", None, None, np.array([1, 1, 9, 8]), mode="cubic"),
+        sample(
+            "f32[1,1,4,5]", None, None, np.array([7, 3]), mode="cubic", axes=(3, 2),
+            exclude_outside=1, cubic_coeff_a=-0.5,
+            coordinate_transformation_mode="half_pixel_symmetric",
+        ),
+        sample("f32[1,1,8,9]", None, None, np.array([1, 1, 3, 4]), mode="linear", antialias=1),
+        sample("f32[1,1,8,9]", None, None, np.array([1, 1, 3, 4]), mode="cubic", antialias=1),
+        sample(
+            "f32[1,1,4,5]", np.array([0, 0, -0.25, 0.5, 1, 1, 0.5, 1.5], np.float32), None,
+            np.array([1, 1, 4, 4]), mode="linear", extrapolation_value=9.0,
+            coordinate_transformation_mode="tf_crop_and_resize",
+        ),
+        sample("f32[2,3,4]", None, np.array([1, 1, 0.6], np.float32), mode="linear"),
+        sample("f16[1,1,2,3]", None, np.array([1, 1, 2, 2], np.float32), mode="linear"),
+    )
+
+
+def _clip(index: Expr, one: AxisMap) -> Expr:
+    return te.minimum(te.maximum(index, 0), one.extent - 1)
+
+
+def _part(one: AxisMap, place: Expr, dtype: DType) -> Expr:
+    """The coordinate above its floor, as a float."""
+    if one.c == 1:
+        return te.const(0, dtype)
+    return te.cast(one.remainder(place), dtype) * te.const(1.0 / one.c, dtype)
+
+
+def _add(terms: list[Expr]) -> Expr:
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
