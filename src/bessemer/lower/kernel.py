@@ -5,13 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from bessemer.core.dtypes import DType
+from bessemer.core.dtypes import DType, i64
 from bessemer.ir.layout import Layout
 from bessemer.lower.affine import Range, linear
 from bessemer.lower.loops import Buffer, dense_strides
 from bessemer.te.expr import Binary, Const, Expr, Load, Select, const, rewrite, substitute, walk
 from bessemer.te.tensor import IterVar, Tensor, stages
-from bessemer.core.dtypes import i64
 
 EXPENSIVE = ("exp", "log", "tanh", "sigmoid", "erf", "sin", "cos", "tan", "sqrt", "rsqrt", "expm1",
              "log1p", "sinh", "cosh", "asin", "acos", "atan", "asinh", "acosh", "atanh")
@@ -31,14 +30,16 @@ class Operand:
     strides: tuple[int, ...]
     offset: int = 0
     constant: np.ndarray[Any, Any] | None = None
+    key: object = None
+    """What the operand stands for (a graph value); kept when the operand is rewritten."""
 
     @staticmethod
     def dense(tensor: Tensor, layout: Layout | None = None,
-              constant: np.ndarray[Any, Any] | None = None) -> "Operand":
+              constant: np.ndarray[Any, Any] | None = None, key: object = None) -> "Operand":
         """An operand with memory of its own."""
         layout = layout or Layout.plain(tensor.rank)
         return Operand(tensor, layout, dense_strides(layout.physical_shape(shape_of(tensor))), 0,
-                       constant)
+                       constant, key)
 
     def relaid(self, layout: Layout) -> "Operand":
         """A constant operand in another layout."""

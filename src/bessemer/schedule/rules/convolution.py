@@ -1,0 +1,251 @@
+"""Convolution on blocked layouts: a register tile of pixels x vectors of output channels."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bessemer.core.dtypes import f32
+from bessemer.ir.layout import Layout, Part
+from bessemer.lower.kernel import Kernel, Operand, literal_index, product_of_loads
+from bessemer.lower.loops import Stmt
+from bessemer.schedule.memory import Memory
+from bessemer.schedule.nest import Nest
+from bessemer.schedule.rule import Knobs, Rule, schedule_rule
+from bessemer.schedule.rules.reduction import epilogue_reason, reduced_stage
+from bessemer.schedule.schedule import Schedule
+from bessemer.targets.target import Target
+from bessemer.te.expr import Load, Reduce, walk
+from bessemer.te.tensor import Tensor
+
+
+@dataclass(frozen=True)
+class ConvolutionShape:
+    """What the rule needs to know: extents, and whether the input is blocked."""
+
+    x: Load
+    w: Load
+    filters: int
+    channels: int
+    kernel: tuple[int, ...]
+    rows: int
+    columns: int
+    blocked_input: bool
+
+
+def convolution_of(kernel: Kernel) -> ConvolutionShape | str:
+    """The convolution a kernel computes, or why it is none."""
+    stage = reduced_stage(kernel)
+    body = stage.body
+    assert isinstance(body, Reduce)
+    loads = product_of_loads(body.body)
+    if body.kind != "sum" or loads is None or body.dtype != f32:
+        return "not a sum of products of loads"
+    if len(stage.axes) < 3 or not body.axes:
+        return "not [n, channels, spatial]"
+    for x, w in (loads, loads[::-1]):
+        operand = kernel.operand(w.tensor)
+        if operand is None or operand.constant is None or w.fill is not None:
+            continue
+        names = [stage.axes[1], *body.axes]
+        moving = [index for index in w.indices if literal_index(index) != 0]
+        if len(moving) == len(names) and all(
+                a is b for a, b in zip(moving, names, strict=True)):
+            return _shape(kernel, stage, body, x, w)
+    return "no constant weights indexed [oc, ic, kernel]"
+
+
+def _shape(kernel: Kernel, stage: Tensor, body: Reduce, x: Load, w: Load
+           ) -> ConvolutionShape | str:
+    operand = kernel.operand(x.tensor)
+    if operand is None:
+        return "the input is not in memory"
+    if any(node is stage.axes[1] for node in walk(x.indices[1])) and \
+            any(node is stage.axes[1] for index in x.indices[2:] for node in walk(index)):
+        return "the channel moves the window"
+    extents = [int(axis.extent) for axis in (*stage.axes, *body.axes)]  # type: ignore[arg-type]
+    rank = len(stage.axes)
+    return ConvolutionShape(
+        x, w, extents[1], extents[rank], tuple(extents[rank + 1:]),
+        math.prod(extents[2: rank - 1]), extents[rank - 1], operand.layout.block_of(1) > 1)
+
+
+@schedule_rule("convolution", priority=60)
+class Convolution(Rule):
+    """f32 convolution with constant weights, output channels in blocks of one vector.
+
+    Knobs: `pixels` x `vectors` is the register tile, `rows` of pixels in it, `kblock` input blocks
+    per pass (0: all), `share` what threads divide, `unroll` input channels per step.
+    Expected share of peak: 80-95 %.
+    """
+
+    def matches(self, kernel: Kernel, target: Target) -> str:
+        reason = epilogue_reason(kernel)
+        if reason:
+            return reason
+        shape = convolution_of(kernel)
+        if isinstance(shape, str):
+            return shape
+        lanes = target.lanes(f32)
+        if any(out.layout.block_of(1) != lanes for out in kernel.outputs):
+            return f"the output is not in blocks of {lanes} channels"
+        x = kernel.operand(shape.x.tensor)
+        assert x is not None
+        if x.layout.block_of(1) not in (1, lanes):
+            return f"the input is in blocks of {x.layout.block_of(1)} channels"
+        return ""
+
+    def _shape(self, kernel: Kernel) -> ConvolutionShape:
+        shape = convolution_of(kernel)
+        assert isinstance(shape, ConvolutionShape)
+        return shape
+
+    def _max_vectors(self, kernel: Kernel, shape: ConvolutionShape, lanes: int) -> int:
+        """Vectors per tile must not cross a group of filters."""
+        group = kernel.notes.get("filters_per_group", shape.filters)
+        blocks = -(-shape.filters // lanes)
+        if group != shape.filters:
+            blocks = max(1, group // lanes)
+        return blocks
+
+    def space(self, kernel: Kernel, target: Target) -> dict[str, tuple[int | str, ...]]:
+        shape = self._shape(kernel)
+        lanes = target.lanes(f32)
+        limit = self._max_vectors(kernel, shape, lanes)
+        blocks = -(-shape.channels // lanes)
+        return {
+            "pixels": tuple(p for p in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 13, 14, 28)
+                            if p <= shape.columns),
+            "rows": tuple(r for r in (1, 2, 3) if r <= shape.rows),
+            "vectors": tuple(v for v in (1, 2, 3, 4) if v <= limit),
+            "kblock": (0, *(k for k in (1, 4, 8, 16) if k < blocks)),
+            "share": ("filters", "pixels"), "unroll": (1, 4, 8, 16)}
+
+    def default(self, kernel: Kernel, target: Target) -> Knobs:
+        shape = self._shape(kernel)
+        lanes, registers = target.lanes(f32), target.vector_registers
+        limit = self._max_vectors(kernel, shape, lanes)
+        best = (math.inf, 1, 1, 1)
+        for vectors in range(1, min(4, limit) + 1):
+            if kernel.notes.get("filters_per_group") and limit % vectors:
+                continue
+            for rows in (1, 2, 3):
+                for pixels in range(1, min(28, shape.columns) + 1):
+                    if pixels * rows * vectors + vectors + 1 > registers:
+                        break
+                    cost = tile_cost(shape, limit, pixels, rows, vectors)
+                    best = min(best, (cost, vectors, rows, pixels))
+        _, vectors, rows, pixels = best
+        blocks = -(-shape.channels // lanes)
+        kblock = 0
+        slice_bytes = vectors * lanes * lanes * 4 * math.prod(shape.kernel)
+        if shape.blocked_input and blocks * slice_bytes > target.l2_bytes // 4:
+            kblock = max(1, target.l2_bytes // 8 // slice_bytes)
+        weights = shape.filters * shape.channels * math.prod(shape.kernel) * 4
+        pixels_bytes = shape.rows * shape.columns * (shape.channels + shape.filters) * 4
+        tiles = -(-limit // vectors)
+        share = "filters" if weights > pixels_bytes // 2 and tiles >= target.cores else "pixels"
+        if share == "pixels" and -(-shape.rows // rows) < target.cores and tiles >= target.cores:
+            share = "filters"
+        return {"pixels": pixels, "rows": rows, "vectors": vectors,
+                "kblock": 0 if kblock >= blocks else kblock, "share": share, "unroll": 4}
+
+    def build(self, kernel: Kernel, knobs: Mapping[str, Any], memory: Memory, target: Target
+              ) -> tuple[list[Stmt], str]:
+        shape = self._shape(kernel)
+        lanes = target.lanes(f32)
+        vectors = int(knobs["vectors"])
+        pack_weights(kernel, shape, lanes, vectors)
+        stage = reduced_stage(kernel)
+        schedule = Schedule.of(stage)
+        rank = len(stage.axes)
+        tile, rest = schedule.split("a1", vectors * lanes, "pad")
+        vector, lane = schedule.split(rest, lanes, "exact")
+        pixel_outer, pixel = schedule.split(f"a{rank - 1}", int(knobs["pixels"]), "balance")
+        rows = [f"a{k}" for k in range(2, rank - 1)]
+        inner = [pixel]
+        if rows and int(knobs["rows"]) > 1:
+            rows[-1], row = schedule.split(rows[-1], int(knobs["rows"]), "balance")
+            inner = [row, pixel]
+        depth_outer, depth, unrolled = self._depth(schedule, shape, knobs, lanes)
+        places = [tile, *depth_outer, *rows] if knobs["share"] == "filters" else \
+            [*rows[:1], tile, *depth_outer, *rows[1:]]
+        outer = ["a0", *places, pixel_outer]
+        schedule.reorder(*outer, *depth, *unrolled, *inner, vector, lane)
+        for name in (*unrolled, *inner, vector):
+            schedule.unroll(name)
+        schedule.vectorize(lane)
+        schedule.accumulate(pixel_outer)
+        shared = self._shared(schedule, outer)
+        schedule.parallel(shared)
+        if pixel_outer not in schedule.order:
+            schedule.accumulate_at = shared
+        return Nest(stage, schedule, memory, kernel.outputs).build(), schedule.text
+
+    def _shared(self, schedule: Schedule, outer: list[str]) -> str:
+        """Fuses leading loops until there is enough to share; stops before a reduction loop."""
+        names, total = [outer[0]], schedule.extents[outer[0]]
+        for name in outer[1:]:
+            if total >= 16 or name in schedule.reducing:
+                break
+            names.append(name)
+            total *= schedule.extents[name]
+        return schedule.fuse_all(names)
+
+    def _depth(self, schedule: Schedule, shape: ConvolutionShape, knobs: Mapping[str, Any],
+               lanes: int) -> tuple[list[str], list[str], list[str]]:
+        """(loops outside the accumulators, loops inside, unrolled ones) of the reduction."""
+        window = [f"r{k}" for k in range(1, len(shape.kernel) + 1)]
+        if not shape.blocked_input:
+            small = shape.channels * shape.kernel[-1] <= 32 if shape.kernel else False
+            if not shape.kernel:
+                return [], ["r0"], []
+            return ([], [*window[:-1]], ["r0", window[-1]]) if small else \
+                ([], ["r0", *window[:-1]], [window[-1]])
+        blocks, within = schedule.split("r0", lanes, "pad")
+        outer: list[str] = []
+        depth = [blocks]
+        if int(knobs["kblock"]):
+            outer_blocks, inner_blocks = schedule.split(blocks, int(knobs["kblock"]), "shrink")
+            outer, depth = [outer_blocks], [inner_blocks]
+        unroll = min(int(knobs["unroll"]), lanes)
+        if unroll == lanes:
+            return outer, [*depth, *window], [within]
+        steps, step = schedule.split(within, unroll, "exact")
+        return outer, [*depth, *window, steps], [step]
+
+
+def tile_cost(shape: ConvolutionShape, blocks: int, pixels: int, rows: int, vectors: int) -> float:
+    """Cycles of all tiles for one input channel: the larger of arithmetic and loads, two a cycle,
+    and at least the latency of a multiply-add; loads also cost a little on their own."""
+    total = 0.0
+    for height, many in balanced(shape.rows, rows):
+        for width, count in balanced(shape.columns, pixels):
+            tile = height * width
+            loads = tile + vectors
+            total += many * count * (max(tile * vectors / 2, loads / 2, 4.0) + 0.06 * loads)
+    return total * -(-blocks // vectors)
+
+
+def balanced(extent: int, factor: int) -> list[tuple[int, int]]:
+    """(size, count) of the nearly equal tiles of an extent."""
+    count = -(-extent // factor)
+    big = -(-extent // count)
+    bigs = extent - count * (big - 1)
+    return [(big, bigs), (big - 1, count - bigs)] if bigs < count else [(big, count)]
+
+
+def pack_weights(kernel: Kernel, shape: ConvolutionShape, lanes: int, vectors: int) -> Operand:
+    """Weights as one stream: [oc tile][ic block][kernel][ic in block][oc in tile]."""
+    operand = kernel.operand(shape.w.tensor)
+    assert operand is not None
+    rank = operand.layout.rank
+    spatial = tuple(Part(axis) for axis in range(2, rank))
+    width = vectors * lanes
+    if shape.blocked_input:
+        parts = (Part(0, width), Part(1, lanes), *spatial, Part(1, 1, lanes), Part(0, 1, width))
+    else:
+        parts = (Part(0, width), Part(1), *spatial, Part(0, 1, width))
+    packed = operand.relaid(Layout(parts, ((0, 0),) * rank))
+    kernel.replace_operand(operand, packed)
+    return packed
