@@ -1,5 +1,6 @@
 """`bessemer inspect`: a model or engine as text at any stage, why it became so, or an HTML page."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,7 +65,7 @@ def inspect(
         model, only = Path(only[-1]), [str(model), *only[:-1]]
     if only and not why:
         raise SettingsError(f"unexpected {only[0]!r}; names of passes belong to --why")
-    _check_pass_names(only or [], after)
+    _check_names(only or [], after, stage)
     request = _Request(model, tuple(only or ()), after, stage, kernel, why, block, memory, html,
                        tuple(disable or ()), threads, as_json)
     if is_engine_file(model):
@@ -73,21 +74,22 @@ def inspect(
         _inspect_model(request, shapes or [])
 
 
+@dataclass(frozen=True)
 class _Request:
     """What the user asked to see."""
 
-    def __init__(
-        self, path: Path, only: tuple[str, ...], after: str | None, stage: str | None,
-        kernel: str | None, why: bool, block: str | None, memory: bool, html: Path | None,
-        disable: tuple[str, ...], threads: int | None, as_json: bool,
-    ) -> None:
-        from bessemer.debug.compilation import STAGES
-
-        if stage is not None and stage not in STAGES:
-            raise SettingsError(f"--stage {stage!r} is not one of {', '.join(STAGES)}")
-        self.path, self.only, self.after, self.stage = path, only, after, stage
-        self.kernel, self.why, self.block, self.memory = kernel, why, block, memory
-        self.html, self.disable, self.threads, self.as_json = html, disable, threads, as_json
+    path: Path
+    only: tuple[str, ...]
+    after: str | None
+    stage: str | None
+    kernel: str | None
+    why: bool
+    block: str | None
+    memory: bool
+    html: Path | None
+    disable: tuple[str, ...]
+    threads: int | None
+    as_json: bool
 
     @property
     def needs_kernels(self) -> bool:
@@ -96,9 +98,12 @@ class _Request:
         return bool(late or self.kernel or self.why or self.block or self.memory or self.html)
 
 
-def _check_pass_names(only: list[str], after: str | None) -> None:
+def _check_names(only: list[str], after: str | None, stage: str | None) -> None:
+    from bessemer.debug.compilation import STAGES
     from bessemer.passes.graph_pass import PASSES
 
+    if stage is not None and stage not in STAGES:
+        raise SettingsError(f"--stage {stage!r} is not one of {', '.join(STAGES)}")
     for name in (*only, *([after] if after else ())):
         if name != "fusion":
             PASSES.get(name)

@@ -2,23 +2,26 @@
 
 import fnmatch
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from bessemer.core.errors import PassError
 from bessemer.ir.graph import Graph, Node
 from bessemer.ir.printer import print_graph, print_node
 from bessemer.passes.graph_pass import PASSES
-from bessemer.passes.pipelines import run_pipeline
-from bessemer.passes.runner import PassResult
+from bessemer.passes.pipelines import LAYOUT_PIPELINE, run_pipeline
+from bessemer.passes.runner import Observer, PassResult, pass_names
 
 
-@dataclass(frozen=True)
-class Step:
-    """The graph as text after a pass that changed it."""
-
-    name: str
-    text: str
-    nodes: int
+def run_all_passes(
+    graph: Graph, *, disable: Sequence[str] = (), observer: Observer | None = None,
+    with_layouts: bool = False,
+) -> list[PassResult]:
+    """Runs the default passes in place, and those on layouts if every shape is known."""
+    results = run_pipeline(graph, disable=disable, observer=observer)
+    if with_layouts:
+        results += run_pipeline(
+            graph, disable=disable, observer=observer, pipeline=LAYOUT_PIPELINE
+        )
+    return results
 
 
 def graph_after(graph: Graph, name: str, disable: Sequence[str] = ()) -> str:
@@ -28,19 +31,17 @@ def graph_after(graph: Graph, name: str, disable: Sequence[str] = ()) -> str:
     Raises: PassError for an unknown pass, or one that is not in the pipeline.
     """
     PASSES.get(name)
-    seen: list[tuple[str, str]] = []
+    seen: list[str] = []
     working = graph.clone()
-    results = run_pipeline(
-        working, disable=disable,
-        observer=lambda done, now: seen.append((done, print_graph(now, hashes=False))),
+    results = run_all_passes(
+        working, disable=disable, with_layouts=name in pass_names(LAYOUT_PIPELINE),
+        observer=lambda done, now: seen.append(print_graph(now, hashes=False)),
     )
-    if all(result.name != name for result in results):
+    runs = [number for number, result in enumerate(results) if result.name == name]
+    if not runs:
         raise PassError(f"pass {name!r} is off by default or disabled; see 'bessemer passes'")
-    last_run = max(i for i, result in enumerate(results) if result.name == name)
-    changes_before = sum(1 for result in results[: last_run + 1] if result.changed)
-    if changes_before == 0:
-        return print_graph(graph, hashes=False)
-    return seen[changes_before - 1][1]
+    changes = sum(result.changed for result in results[: runs[-1] + 1])
+    return seen[changes - 1] if changes else print_graph(graph, hashes=False)
 
 
 def why_lines(
