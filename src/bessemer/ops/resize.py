@@ -189,7 +189,7 @@ class Resize(Operator):
         a = self.cubic_coeff_a
         near = ((a + 2) * t - (a + 3)) * t * t + 1
         far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
-        return np.where(t <= 1, near, np.where(t < 2, far, 0))
+        return np.asarray(np.where(t <= 1, near, np.where(t < 2, far, 0)))
 
     def lower(
         self, x: Tensor, roi: Tensor | None = None, scales: Tensor | None = None,
@@ -300,7 +300,9 @@ class Resize(Operator):
             "f32[1,2,3,4]", None, np.array([1, 1, 2, 3], np.float32), nearest_mode="floor",
             coordinate_transformation_mode="asymmetric",
         ),
-        sample("u8[1,1,5,7]", None, None, np.array([1, 1, 3, 4]), nearest_mode="ceil", low=0, high=9),
+        sample(
+            "u8[1,1,5,7]", None, None, np.array([1, 1, 3, 4]), nearest_mode="ceil", low=0, high=9
+        ),
         sample("f32[1,2,3,4]", None, np.array([1, 1, 2, 2], np.float32), mode="linear"),
         sample(
             "f32[1,2,5,4]", None, None, np.array([1, 2, 3, 9]), mode="linear",
