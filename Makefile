@@ -35,9 +35,10 @@ sizes: ## Lines of code per folder, and the difference to the last commit
 	done
 	@git diff --stat HEAD -- src tests examples | tail -1
 
-pages: $(VENV)/dev-installed ## Writes the generated pages docs/map.md and docs/cli.md anew
+pages: $(VENV)/dev-installed ## Writes the generated pages of docs/ anew
 	$(BIN)/python docs/make_map.py
 	$(BIN)/python docs/make_cli.py
+	$(BIN)/python docs/make_tables.py
 
 digits: $(VENV)/dev-installed ## Trains the demo's network anew
 	$(BIN)/python examples/digits/train.py
