@@ -88,7 +88,8 @@ class Sym:
         exact = self._divide_exactly(other)
         if exact is not None:
             return exact
-        text = f"({self}//{other})" if isinstance(other, int) else f"({self}//({other}))"
+        top = f"({self})" if len(self.terms) > 1 else str(self)
+        text = f"({top}//{other})" if isinstance(other, int) else f"({top}//({other}))"
         return Sym.make({(text,): 1}, {text: (self, other)})
 
     def __rfloordiv__(self, other: int) -> "Dim":

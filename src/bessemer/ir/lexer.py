@@ -106,10 +106,11 @@ class TokenReader:
             raise self.error(f"expected an integer, found {text!r}")
         return sign * int(text)
 
-    def error(self, what: str) -> ModelFormatError:
-        """The error to raise at this place."""
-        found = self.next.text or "the end"
-        return ModelFormatError(f"graph text, line {self.next.line}: {what}, found {found!r}")
+    def error(self, what: str, at: Token | None = None) -> ModelFormatError:
+        """The error to raise at this place, or at an earlier token."""
+        token = at or self.next
+        found = token.text or "the end"
+        return ModelFormatError(f"graph text, line {token.line}: {what}, found {found!r}")
 
 
 def unquote(text: str, reader: TokenReader) -> str:

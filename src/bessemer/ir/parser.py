@@ -166,12 +166,13 @@ class _GraphParser:
         while reader.accept(","):
             outputs.append(self._name(reader.kind("value")))
         reader.expect("=")
+        place = reader.next
         op_name = reader.kind("name")
         operands, attributes = self._arguments()
         try:
             op = operator_class(op_name)(**attributes)
         except (TypeError, ValueError, BessemerError) as error:
-            raise reader.error(f"{op_name}: {error}") from error
+            raise reader.error(f"{op_name}: {error}", place) from error
         types, notes = self._result_types()
         sources: list[str] = []
         if reader.accept("from"):

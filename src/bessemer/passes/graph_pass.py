@@ -77,7 +77,9 @@ class RewritePass(GraphPass):
     """Base of passes that look at one node at a time and return what its output becomes."""
 
     _made: list[Node] = field(default_factory=list, init=False, repr=False)
+    # Held, so that the ids below stay theirs.
     _removed: list[Node] = field(default_factory=list, init=False, repr=False)
+    _gone: set[int] = field(default_factory=set, init=False, repr=False)
 
     def rewrite(self, node: Node, graph: Graph) -> Replacement:
         """The value (or one for each output) to use instead of the node's, or None: no match."""
@@ -86,9 +88,9 @@ class RewritePass(GraphPass):
     def run(self, graph: Graph) -> bool:
         """Offers every node once, in order."""
         changed = False
-        self._made, self._removed = [], []
+        self._made, self._removed, self._gone = [], [], set()
         for node in list(graph.nodes):
-            if any(node is gone for gone in self._removed):
+            if id(node) in self._gone:
                 continue
             result = self.rewrite(node, graph)
             if result is None:
@@ -124,6 +126,7 @@ class RewritePass(GraphPass):
             replace_value(graph, old, new, keep_name=fresh)
         removed = remove_dead(graph, node)
         self._removed += removed
+        self._gone |= {id(gone) for gone in removed}
         self._tidy_names(graph, {gone.name for gone in removed})
         new_op = values[0].producer if values and values[0] is not None else None
         becomes = f"{new_op.op}" if new_op is not None else "a constant or an input"
@@ -178,13 +181,15 @@ def refine_type(new: Value, old: Value) -> None:
 def remove_dead(graph: Graph, node: Node) -> list[Node]:
     """Removes a node if nothing uses it, then its producers likewise; gives those removed."""
     removed: list[Node] = []
+    seen: set[int] = set()
     pending = [node]
     while pending:
         item = pending.pop()
         if any(value.users or graph.is_output(value) for value in item.outputs):
             continue
-        if any(item is gone for gone in removed):
+        if id(item) in seen:
             continue
+        seen.add(id(item))
         producers = [v.producer for v in item.inputs if v is not None and v.producer is not None]
         graph.remove_node(item)
         removed.append(item)

@@ -124,6 +124,22 @@ def ints(value: Value | None) -> tuple[int, ...] | None:
     return tuple(int(item) for item in data.ravel())
 
 
+def sources_between(node: Node, *starts: Value) -> tuple[str, ...]:
+    """The source names of the nodes that compute `node` from the values `starts`."""
+    found: dict[int, Node] = {}
+
+    def visit(item: Node) -> None:
+        if id(item) in found:
+            return
+        for value in item.inputs:
+            if value is not None and value.producer is not None and value not in starts:
+                visit(value.producer)
+        found[id(item)] = item
+
+    visit(node)
+    return merge_sources(*found.values())
+
+
 def merge_sources(*nodes: Node) -> tuple[str, ...]:
     """The source names of several nodes, each once, in order."""
     names: dict[str, None] = {}

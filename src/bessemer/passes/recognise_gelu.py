@@ -4,7 +4,7 @@ import math
 
 from bessemer.ir.graph import Graph, Node, Value
 from bessemer.passes.graph_pass import RewritePass, graph_pass
-from bessemer.passes.match import is_op, make, producer, same_type
+from bessemer.passes.match import is_op, make, producer, same_type, sources_between
 from bessemer.passes.products import candidates, factors, near, plus_number
 
 
@@ -31,7 +31,9 @@ class RecogniseGelu(RewritePass):
                 continue
             if not near(coefficient, 0.5):
                 return self.no(node, f"its factor is {coefficient}, not 0.5")
-            return self.build(graph, node, make("Gelu", approximate=kind), [x]).output
+            op = make("Gelu", approximate=kind)
+            sources = sources_between(node, x)
+            return self.build(graph, node, op, [x], sources=sources).output
         return None
 
 

@@ -2,7 +2,15 @@
 
 from bessemer.ir.graph import Graph, Node, Value
 from bessemer.passes.graph_pass import RewritePass, graph_pass
-from bessemer.passes.match import attribute, is_number, is_op, make, producer, same_type
+from bessemer.passes.match import (
+    attribute,
+    is_number,
+    is_op,
+    make,
+    producer,
+    same_type,
+    sources_between,
+)
 from bessemer.passes.products import candidates, factors, near, plus_number
 
 
@@ -25,7 +33,8 @@ class RecogniseHardSwish(RewritePass):
             if height is not None and near(coefficient * height, 1.0):
                 if not same_type(x, node.output):
                     continue
-                return self.build(graph, node, "HardSwish", [x]).output
+                sources = sources_between(node, x)
+                return self.build(graph, node, "HardSwish", [x], sources=sources).output
         return self._hard_sigmoid(node, graph)
 
     def _hard_sigmoid(self, node: Node, graph: Graph) -> Value | None:
@@ -38,7 +47,8 @@ class RecogniseHardSwish(RewritePass):
         x = plus_number(clip.inputs[0], 3.0) if clip is not None and clip.inputs[0] else None
         if x is None or _gate_height(values[0], x) is None or not same_type(x, node.output):
             return None
-        return self.build(graph, node, make("HardSigmoid", alpha=1 / 6, beta=0.5), [x]).output
+        op, sources = make("HardSigmoid", alpha=1 / 6, beta=0.5), sources_between(node, x)
+        return self.build(graph, node, op, [x], sources=sources).output
 
     def _feeds_product(self, node: Node) -> bool:
         clip = producer(factors(node.output)[1][0], "Clip")

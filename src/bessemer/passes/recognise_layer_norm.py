@@ -14,11 +14,11 @@ from bessemer.passes.match import (
     is_number,
     is_op,
     make,
-    merge_sources,
     producer,
     rank,
     same_type,
     scalar,
+    sources_between,
     split_constant,
     used_once,
 )
@@ -32,7 +32,6 @@ class _Normalized:
     axis: int
     epsilon: float
     centred: bool
-    nodes: tuple[Node, ...]
 
 
 @graph_pass("recognise-layer-norm")
@@ -101,7 +100,7 @@ class RecogniseLayerNorm(RewritePass):
             inputs.append(graph.add_constant(f"{node.name}.beta", shift.astype(dtype)))
         name = "LayerNormalization" if normal.centred else "RMSNormalization"
         op = make(name, axis=normal.axis, epsilon=normal.epsilon)
-        sources = merge_sources(*normal.nodes, root, node)
+        sources = sources_between(node, normal.x)
         made = self.build(graph, node, op, inputs, sources=sources)
         if not same_type(made.output, node.output):
             graph.remove_node(made)
@@ -153,73 +152,65 @@ def _match_normal(node: Node) -> _Normalized | None:
     else:
         return None
     for d, other in pairs:
-        found = _variance_of(other, inverted=is_op(node, "Mul"))
-        if found is None or d is None:
-            continue
-        variance, chain = found
-        match = _match_variance(d, variance)
-        if match is not None:
-            return _Normalized(*match[:-1], (*match[-1], *chain))
+        variance = _variance_of(other, inverted=is_op(node, "Mul"))
+        if variance is not None and d is not None:
+            found = _match_variance(d, variance)
+            if found is not None:
+                return found
     return None
 
 
-def _variance_of(value: Value | None, inverted: bool) -> tuple[Value, tuple[Node, ...]] | None:
-    """(v, nodes) where value is sqrt(v), or 1 / sqrt(v) if `inverted`."""
+def _variance_of(value: Value | None, inverted: bool) -> Value | None:
+    """V where value is sqrt(v), or 1 / sqrt(v) if `inverted`."""
     node = producer(value, "Sqrt", "Pow", "Reciprocal", "Div")
-    if node is None or node.inputs[0] is None:
+    if node is None:
         return None
-    if is_op(node, "Pow"):
-        wanted = -0.5 if inverted else 0.5
-        return (node.inputs[0], (node,)) if is_number(node.inputs[1], wanted) else None
-    if is_op(node, "Sqrt"):
-        return None if inverted else (node.inputs[0], (node,))
-    root = node.inputs[0]
-    if is_op(node, "Div"):
-        if not is_number(root, 1.0) or node.inputs[1] is None:
+    match node.op.op_name:
+        case "Pow":
+            exponent = -0.5 if inverted else 0.5
+            return node.inputs[0] if is_number(node.inputs[1], exponent) else None
+        case "Sqrt":
+            return None if inverted else node.inputs[0]
+        case "Div" if not is_number(node.inputs[0], 1.0):
             return None
-        root = node.inputs[1]
-    found = _variance_of(root, inverted=False) if inverted else None
-    return (found[0], (*found[1], node)) if found is not None else None
+    return _variance_of(node.inputs[-1], inverted=False) if inverted else None
 
 
-def _match_variance(
-    d: Value, variance: Value
-) -> tuple[Value, int, float, bool, tuple[Node, ...]] | None:
+def _match_variance(d: Value, variance: Value) -> _Normalized | None:
     total = producer(variance, "Add")
     if total is None:
         return None
     for mean, epsilon in (total.inputs, total.inputs[::-1]):
-        reduce = producer(mean, "ReduceMean")
-        number = scalar(epsilon)
+        reduce, number = producer(mean, "ReduceMean"), scalar(epsilon)
         if reduce is None or number is None:
             continue
-        axis = _last_axes(reduce)
-        square = producer(reduce.inputs[0], "Mul", "Pow")
-        if axis is None or square is None:
-            return None
-        is_pow = is_op(square, "Pow") and is_number(square.inputs[1], 2.0)
-        base = square.inputs[0]
-        if base is None or not (is_pow or (is_op(square, "Mul") and square.inputs[1] is base)):
+        axis, base = _last_axes(reduce), _square_root(reduce.inputs[0])
+        if axis is None or base is None:
             return None
         centred = _centre_of(d, axis)
-        if centred is not None and _centre_of(base, axis) == centred:
-            return centred[0], axis, number, True, (*_subtractions(d, base), square, reduce, total)
-        return (d, axis, number, False, (square, reduce, total)) if base is d else None
+        if centred is not None and _centre_of(base, axis) is centred:
+            return _Normalized(centred, axis, number, True)
+        return _Normalized(d, axis, number, False) if base is d else None
     return None
 
 
-def _subtractions(*values: Value) -> tuple[Node, ...]:
-    return tuple(v.producer for v in values if v.producer is not None)
+def _square_root(value: Value | None) -> Value | None:
+    """D where value is d * d or d ** 2."""
+    node = producer(value, "Mul", "Pow")
+    if node is None:
+        return None
+    same = node.inputs[1] is node.inputs[0] if is_op(node, "Mul") else is_number(node.inputs[1], 2)
+    return node.inputs[0] if same else None
 
 
-def _centre_of(d: Value, axis: int) -> tuple[Value, int] | None:
-    """(x, axis) where d is x - ReduceMean(x) over the last axes."""
+def _centre_of(d: Value, axis: int) -> Value | None:
+    """X where d is x - ReduceMean(x) over the axes from `axis` on."""
     minus = producer(d, "Sub")
     mean = producer(minus.inputs[1], "ReduceMean") if minus is not None else None
     if minus is None or mean is None or minus.inputs[0] is None:
         return None
     fits = mean.inputs[0] is minus.inputs[0] and _last_axes(mean) == axis
-    return (minus.inputs[0], axis) if fits else None
+    return minus.inputs[0] if fits else None
 
 
 def _last_axes(node: Node) -> int | None:

@@ -2,7 +2,7 @@
 
 from bessemer.ir.graph import Graph, Node, Value
 from bessemer.passes.graph_pass import RewritePass, graph_pass
-from bessemer.passes.match import is_op, producer
+from bessemer.passes.match import is_op, producer, sources_between
 
 
 @graph_pass("recognise-mish")
@@ -16,5 +16,6 @@ class RecogniseMish(RewritePass):
             tanh = producer(gate, "Tanh")
             softplus = producer(tanh.inputs[0], "Softplus") if tanh is not None else None
             if softplus is not None and x is not None and softplus.inputs[0] is x:
-                return self.build(graph, node, "Mish", [x]).output
+                sources = sources_between(node, x)
+                return self.build(graph, node, "Mish", [x], sources=sources).output
         return None

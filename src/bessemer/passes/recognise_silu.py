@@ -2,7 +2,7 @@
 
 from bessemer.ir.graph import Graph, Node, Value
 from bessemer.passes.graph_pass import RewritePass, graph_pass
-from bessemer.passes.match import is_op, make, producer
+from bessemer.passes.match import is_op, make, producer, sources_between
 from bessemer.passes.products import factors
 
 
@@ -22,5 +22,6 @@ class RecogniseSilu(RewritePass):
                 continue
             alpha, values = factors(sigmoid.inputs[0], x)
             if len(values) == 1 and values[0] is x:
-                return self.build(graph, node, make("Swish", alpha=alpha), [x]).output
+                op, sources = make("Swish", alpha=alpha), sources_between(node, x)
+                return self.build(graph, node, op, [x], sources=sources).output
         return None

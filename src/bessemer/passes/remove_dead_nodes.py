@@ -1,7 +1,7 @@
 """Removes what nothing uses: nodes, and trailing outputs of nodes with several."""
 
 from bessemer.ir.graph import Graph
-from bessemer.passes.graph_pass import GraphPass, graph_pass, label, remove_dead
+from bessemer.passes.graph_pass import GraphPass, graph_pass, label
 
 
 @graph_pass("remove-dead-nodes")
@@ -12,7 +12,7 @@ class RemoveDeadNodes(GraphPass):
         changed = self.run_inside(graph)
         for node in reversed(list(graph.nodes)):
             if not any(value.users or graph.is_output(value) for value in node.outputs):
-                remove_dead(graph, node)
+                graph.remove_node(node)
                 self.note(f"{node.op} {label(node)} is used by nothing")
                 changed = True
                 continue

@@ -1,5 +1,7 @@
 """Scales and shifts the output channels of a Conv, ConvTranspose or Gemm in its weights."""
 
+import re
+
 import numpy as np
 
 from bessemer.ir.graph import Graph, Node
@@ -29,8 +31,10 @@ def scale_producer(
     if folded is None or not all(np.isfinite(item.astype(weights.dtype)).all() for item in folded):
         return None
     new_weights, new_bias = (item.astype(weights.dtype) for item in folded)
-    stem = before.inputs[1].name
+    # A weight that was folded before is named after the model's, not after the last folding.
+    stem = re.sub(r"(\.\d+)+$", "", before.inputs[1].name)
     bias_name = bias_value.name if bias_value is not None else f"{before.name}.bias"
+    bias_name = re.sub(r"(\.\d+)+$", "", bias_name)
     inputs = [
         before.inputs[0], graph.add_constant(stem, new_weights),
         graph.add_constant(bias_name, new_bias),
