@@ -18,6 +18,9 @@ Known = Sequence[Array | None]
 _FRESH = itertools.count()
 
 
+_MOST_KNOWN = 4096
+
+
 def normalize_axis(axis: int, rank: int) -> int:
     """The axis counted from the front. Raises: ShapeError if it is outside [-rank, rank)."""
     if not -rank <= axis < rank:
@@ -34,8 +37,13 @@ def normalize_axes(axes: Sequence[int], rank: int) -> tuple[int, ...]:
 
 
 def known_ints(type: TensorType | None) -> tuple[int, ...] | None:
-    """The elements of an integer tensor whose content is known, else None."""
+    """The elements of an integer tensor whose content is known, else None.
+
+    Large ones count as unknown: they are data such as tables, never shapes or axes.
+    """
     if type is None or type.value is None:
+        return None
+    if type.value.dtype.kind not in "iub" or type.value.size > _MOST_KNOWN:
         return None
     return tuple(int(element) for element in type.value.reshape(-1))
 
