@@ -5,12 +5,15 @@ import math
 import numpy as np
 import pytest
 from fit_math import FITS, fit
+from kernel_runner import run_kernel
 
 from bessemer import te
 from bessemer.codegen import elementary
 from bessemer.codegen.legalize import LIBM, expand_math, libm_calls, libm_symbol
 from bessemer.core.dtypes import bf16, f16, f32, f64
 from bessemer.core.errors import CodegenError
+from bessemer.lower.kernel import Kernel, Operand
+from bessemer.targets import get_target, missing_flags
 from bessemer.te.expr import UNARY, walk
 
 SPECIAL = np.array(
@@ -142,3 +145,36 @@ def test_tables_are_the_derived_ones(name):
     coefficients, worst = fit(*FITS[name])
     assert worst < 2.0**-27
     np.testing.assert_allclose(getattr(elementary, f"_{name}"), coefficients, rtol=1e-3)
+
+
+def run_compiled(build, x, target, runner):
+    tensor = te.placeholder(f32, x.shape)
+    out = te.compute(f32, x.shape, lambda i: build(tensor[i]))
+    kernel = Kernel("k", [Operand.dense(tensor)], [Operand.dense(out)])
+    return runner(kernel, {tensor: x}, target=target)[0]
+
+
+@pytest.mark.parametrize("op", BOUNDS)
+@pytest.mark.parametrize("name", ["x86-64-v2", "x86-avx2", "x86-avx512"])
+def test_compiled_accuracy(op, name):
+    target = get_target(name)
+    if missing_flags(target):
+        pytest.skip(f"this machine lacks {missing_flags(target)}")
+    bound, function = BOUNDS[op]
+    x = samples(np.random.default_rng(4), 5000)
+    got = run_compiled(lambda a: te.unary(op, a), x, target, run_kernel)
+    with np.errstate(all="ignore"):
+        error = ulps(got, function(x.astype(np.float64)))
+    worst = int(error.argmax())
+    assert error[worst] <= bound, (x[worst], got[worst])
+
+
+@pytest.mark.parametrize("y", [0.5, 1.7, -3.0])
+def test_compiled_power(y):
+    x = samples(np.random.default_rng(5), 5000)
+    got = run_compiled(lambda a: te.power(a, y), x, get_target("host"), run_kernel)
+    with np.errstate(all="ignore"):
+        want = np.power(x.astype(np.float64), np.full(x.shape, np.float64(np.float32(y))))
+        error = ulps(got, want)
+    worst = int(error.argmax())
+    assert error[worst] <= 1.0, (x[worst], got[worst])

@@ -83,43 +83,51 @@ def _power_of_two(n: Expr) -> Expr:
     return te.bitcast((n + 127) << 23, f32)
 
 
-def _reduce_exp(x: Expr) -> tuple[Expr, Expr]:
-    """The n (i32) and r with x = n ln 2 + r, abs(r) <= ln 2 / 2."""
-    shifted = x * (1 / _LN2) + _ROUND
-    whole = shifted - _ROUND
-    return _bits(shifted) - _ROUND_BITS, (x - whole * _LN2_HIGH) - whole * _LN2_LOW
+def _reduce_exp(x: Expr, bias: int) -> tuple[Expr, Expr]:
+    """Bits (i32) of _ROUND + n + bias, and r, with x = n ln 2 + r and abs(r) <= ln 2 / 2."""
+    shifted = x * (1 / _LN2) + (_ROUND + bias)
+    whole = shifted - (_ROUND + bias)
+    return _bits(shifted), (x - whole * _LN2_HIGH) - whole * _LN2_LOW
 
 
-def _clamp(x: Expr, low: float, high: float) -> Expr:
-    """Into low .. high; NaN stays NaN."""
-    return te.where(x < low, low, te.where(x > high, high, x))
+def _at_most(x: Expr, high: float) -> Expr:
+    """The smaller of two; NaN stays NaN (one instruction on x86, unlike te.minimum)."""
+    return te.where(x > high, high, x)
+
+
+def _at_least(x: Expr, low: float) -> Expr:
+    return te.where(x < low, low, x)
 
 
 def _exp(x: Expr, halvings: int = 0) -> Expr:
-    """exp(x) / 2**halvings, rounded once also where it is subnormal."""
-    n, r = _reduce_exp(_clamp(x, -104.0, 90.0))
+    """exp(x) / 2**halvings for x <= 90 (or NaN), rounded once also where it is subnormal.
+
+    Two factors hold the exponent, because one cannot be as small as 2**-150.
+    """
+    bits, r = _reduce_exp(_at_least(x, -104.0), 2 * 127 - halvings)
     mantissa = (r * r) * polynomial(r, _EXP) + r + 1.0
-    n = n - halvings
+    n = bits - _ROUND_BITS
     first = n >> 1
-    return mantissa * _power_of_two(first) * _power_of_two(n - first)
+    return mantissa * te.bitcast(first << 23, f32) * te.bitcast((n - first) << 23, f32)
 
 
 def _exp_moderate(x: Expr) -> Expr:
     """exp(x) for x in -87 .. 88 (or NaN), where one scaling is enough."""
-    n, r = _reduce_exp(x)
-    return ((r * r) * polynomial(r, _EXP) + r + 1.0) * _power_of_two(n)
+    bits, r = _reduce_exp(x, 127)
+    # The shift drops all bits of _ROUND.
+    return ((r * r) * polynomial(r, _EXP) + r + 1.0) * te.bitcast(bits << 23, f32)
 
 
 def exp(x: Expr) -> Expr:
     """Exponential, below 1 ulp."""
-    return _exp(x)
+    return _exp(_at_most(x, 90.0))
 
 
 def expm1(x: Expr) -> Expr:
     """exp(x) - 1, below 2 ulp."""
-    n, r = _reduce_exp(_clamp(x, -20.0, 89.0))
+    bits, r = _reduce_exp(_at_least(_at_most(x, 89.0), -20.0), 126)
     tail = (r * r) * polynomial(r, _EXP) + r
-    half = _power_of_two(n - 1)
+    half = te.bitcast(bits << 23, f32)
     return te.where(te.equal(x, 0.0), x, (half * tail + (half - 0.5)) * 2.0)
 
 
@@ -167,7 +175,7 @@ def tanh(x: Expr) -> Expr:
     a = te.abs_(x)
     z = a * a
     small = (a * z) * polynomial(z, _TANH) + a
-    capped = te.where(a > 10.0, 10.0, a)
+    capped = _at_most(a, 10.0)
     large = 1.0 - 2.0 / (_exp_moderate(capped + capped) + 1.0)
     return copy_sign(te.where(a < 0.625, small, large), x)
 
@@ -183,7 +191,7 @@ def erf(x: Expr) -> Expr:
     a = te.abs_(x)
     z = a * a
     small = a * polynomial(z, _ERF_SMALL) + a
-    capped = te.where(a > 4.0, 4.0, a)
+    capped = _at_most(a, 4.0)
     large = 1.0 - _exp_moderate(-polynomial(capped, _ERF_LARGE))
     return copy_sign(te.where(a < 0.92, small, large), x)
 
@@ -193,13 +201,13 @@ def sinh(x: Expr) -> Expr:
     a = te.abs_(x)
     z = a * a
     small = (a * z) * polynomial(z, _SINH) + a
-    half = _exp(a, halvings=1)
+    half = _exp(_at_most(a, 90.0), halvings=1)
     return copy_sign(te.where(a < 1.0, small, half - 0.25 / half), x)
 
 
 def cosh(x: Expr) -> Expr:
     """Hyperbolic cosine, below 2 ulp."""
-    half = _exp(te.abs_(x), halvings=1)
+    half = _exp(_at_most(te.abs_(x), 90.0), halvings=1)
     return half + 0.25 / half
 
 
@@ -337,12 +345,11 @@ def _log2_f64(a: Expr) -> Expr:
 
 def _exp2_f64(t: Expr) -> Expr:
     """2**t of an f64 number as f32, overflow and underflow included."""
-    t = te.where(t < -200.0, -200.0, te.where(t > 200.0, 200.0, t))
-    shifted = t + _ROUND64
-    n = _bits(shifted, i64) - _ROUND64_BITS
-    r = (t - (shifted - _ROUND64)) * _LN2
+    t = _at_least(_at_most(t, 200.0), -200.0)
+    shifted = t + (_ROUND64 + 1023)
+    r = (t - (shifted - (_ROUND64 + 1023))) * _LN2
     mantissa = (r * r) * polynomial(r, _POW_EXP) + r + 1.0
-    return te.cast(mantissa * te.bitcast((n + 1023) << 52, f64), f32)
+    return te.cast(mantissa * te.bitcast(_bits(shifted, i64) << 52, f64), f32)
 
 
 def power(x: Expr, y: Expr) -> Expr:
