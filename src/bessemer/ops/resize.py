@@ -185,7 +185,7 @@ class Resize(Operator):
         """Filter weight at a distance."""
         t = np.abs(distance)
         if self.mode == "linear":
-            return np.clip(1 - t, 0, 1)
+            return np.asarray(np.clip(1 - t, 0, 1))
         a = self.cubic_coeff_a
         near = ((a + 2) * t - (a + 3)) * t * t + 1
         far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
