@@ -64,7 +64,7 @@ def build(
         print_json(summary)
     else:
         print_table("", ("", ""), [(key.replace("_", " "), text(key, value))
-                                   for key, value in summary.items()], left=2)
+                                   for key, value in summary.items()])
 
 
 def _target(names: list[str] | None) -> str | tuple[str, ...]:

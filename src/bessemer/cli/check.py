@@ -43,7 +43,7 @@ def _print_report(report: "CheckReport") -> None:
         for name, kind in entries:
             print_text(f"  {word} {name}: {kind}")
     rows = [(name, kind, count) for name, kind, count in report.histogram()]
-    print_table("", ("operator", "how it runs", "nodes"), rows, left=2)
+    print_table("", ("operator", "how it runs", "nodes"), rows)
     _print_list("runs by its numpy reference on the host (slow)",
                 [f"{node.path}: {node.op_type}" for node in report.opaque])
     _print_list("warning", list(report.warnings))

@@ -89,7 +89,7 @@ def print_comparison(comparison: "Comparison", worst: int, as_json: bool) -> Non
     ]
     head = ("tensor", "type", "norm error", "max abs", "max rel", "where", comparison.against,
             "bessemer", "verdict")
-    print_table("", head, rows, left=2)
+    print_table("", head, rows)
     beyond = sum(not d.within for d in comparison.differences)
     if comparison.missing:
         print_text(f"not compared, only on one side: {', '.join(comparison.missing[:10])}")

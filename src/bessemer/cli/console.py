@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 _UNLIMITED = 100_000
+_NUMBER = re.compile(r"[-+]?(\d|n/a|inf|nan|$)")
 
 OnProgress = Callable[[str, int, int, str], None]
 
@@ -52,18 +54,21 @@ def print_note(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
-def print_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], left: int = 1
-) -> None:
-    """Writes a table to stdout; the first `left` columns are text, the others numbers.
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Writes a table to stdout; columns of numbers are aligned to the right.
 
     Where stdout is not a terminal the table is as wide as its content, so nothing is cut.
     """
-    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    cells = [[str(cell) for cell in row] for row in rows]
+    table = Table(
+        title=title or None, title_justify="left", box=None, pad_edge=False,
+        show_header=any(columns),
+    )
     for index, name in enumerate(columns):
-        table.add_column(name, justify="left" if index < left else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(str(cell)) for cell in row))
+        numeric = all(_NUMBER.match(row[index]) for row in cells)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*(escape(cell) for cell in row))
     if sys.stdout.isatty():
         Console(file=sys.stdout, highlight=False).print(table)
         return

@@ -46,8 +46,7 @@ def doctor(
     if as_json:
         print_json({"healthy": not failed, "checks": checks, "machine": asdict(machine)})
     else:
-        print_table("", ("check", "state", "detail"), [(c.name, c.state, c.detail) for c in checks],
-                    left=3)
+        print_table("", ("check", "state", "detail"), [(c.name, c.state, c.detail) for c in checks])
         print_text(f"faults: {', '.join(failed)}" if failed else "everything is fit")
     if failed:
         raise typer.Exit(1)

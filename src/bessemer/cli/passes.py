@@ -40,4 +40,4 @@ def passes(
          str(row["what"]).replace("\n", " "))
         for row in rows
     ]
-    print_table("", ("#", "pass", "default", "what it does"), cells, left=4)
+    print_table("", ("#", "pass", "default", "what it does"), cells)

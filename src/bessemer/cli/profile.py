@@ -55,7 +55,7 @@ def profile(
     head = ("kernel", "rule", "schedule", "us", "share", "MFLOP", "GFLOP/s", "of peak", "GB/s",
             "bound by", "sources")
     cells = [row.cells() for row in (chosen[:top] if top else chosen)]
-    print_table("", head, cells, left=3)
+    print_table("", head, cells)
     flops = sum(row.flops for row in rows)
     print_text(
         f"{measured.name}: {measured.total_microseconds:.1f} us a run (median of {measured.runs}), "

@@ -52,7 +52,7 @@ def run(
         print_json(outputs)
         return
     rows = [_row(name, data) for name, data in outputs.items()]
-    print_table("", ("output", "type", "min", "max", "mean", "first elements"), rows, left=2)
+    print_table("", ("output", "type", "min", "max", "mean", "first elements"), rows)
     if output is not None:
         print_text(f"written to {output}")
 

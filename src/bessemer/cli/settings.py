@@ -27,4 +27,4 @@ def settings(
         names = ("variable", "value", "origin", "help")
         print_json([dict(zip(names, row, strict=True)) for row in rows])
     else:
-        print_table("", ("variable", "value", "from", "what it does"), rows, left=4)
+        print_table("", ("variable", "value", "from", "what it does"), rows)
