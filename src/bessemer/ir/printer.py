@@ -24,12 +24,15 @@ SMALL_CONSTANT = 16
 
 _BARE = re.compile(r"[A-Za-z0-9_./$]+([:-][A-Za-z0-9_./$]+)*\Z")
 
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
 
 def print_graph(graph: Graph, *, hashes: bool = True, indent: str = "") -> str:
     """The text of a graph; without `hashes` large constants show only their type."""
     heads = [f"{name_of(value)}: {value.type}{_notes(value)}" for value in graph.inputs]
     results = ", ".join(name_of(value) for value in graph.outputs)
-    lines = [f"graph {_bare(graph.name)}({', '.join(heads)}) -> ({results}) {{"]
+    title = graph.name if _WORD.match(graph.name) else json.dumps(graph.name)
+    lines = [f"graph {title}({', '.join(heads)}) -> ({results}) {{"]
     if graph.source:
         lines.append(f"{indent}  source {json.dumps(graph.source)}")
     for key, text in graph.metadata.items():
