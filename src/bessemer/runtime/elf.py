@@ -235,11 +235,3 @@ def elf_machine(content: bytes | memoryview) -> int:
     if len(content) < _HEADER.size or bytes(content[:4]) != b"\x7fELF":
         return 0
     return int(_HEADER.unpack_from(content)[2])
-
-
-def defined_symbols(content: bytes | memoryview, label: str) -> set[str]:
-    """Names of the global symbols that an object defines."""
-    return {
-        symbol.name for symbol in parse_elf(content, label).symbols
-        if symbol.is_global and symbol.section is not None
-    }

@@ -1,5 +1,6 @@
 """The engine: a compiled model ready to run, to save and to look into."""
 
+import dataclasses
 import difflib
 import threading
 from collections.abc import Mapping
@@ -32,9 +33,13 @@ class Engine:
         machine.
         """
         check_engine(data)
-        self._data = data
         variant = choose_variant(data.plan.name, data.objects, data.requires)
-        self._program = Program(data, variant, constants or Constants.gather(data))
+        if constants is None:
+            constants = Constants.gather(data)
+            # The gathered copy stands in for the originals, so that they can be freed.
+            data = dataclasses.replace(data, constants=((0, constants.blob),))
+        self._data = data
+        self._program = Program(data, variant, constants)
         plan = self._program.plan
         self._signature = Signature(f"engine {plan.name!r}", plan.inputs, plan.outputs)
         self._context: ExecutionContext | None = None

@@ -64,6 +64,10 @@ class LinkedCode:
         self._machine = parsed[0].machine if parsed else 0
         self._layout(parsed)
         self._bind(parsed)
+        self._owners = {
+            symbol.name: index for index, part in enumerate(parsed) for symbol in part.symbols
+            if symbol.is_global and symbol.section is not None
+        }
         for index, part in enumerate(parsed):
             self._relocate(index, part)
         del self._image
@@ -75,9 +79,9 @@ class LinkedCode:
             raise EngineFormatError(f"{self.label}: the code defines no function {name!r}")
         return self._globals[name]
 
-    def defines(self, name: str) -> bool:
-        """True if there is a global symbol of that name."""
-        return name in self._globals
+    def owner(self, name: str) -> int | None:
+        """The index of the object that defines a global symbol."""
+        return self._owners.get(name)
 
     @property
     def size_bytes(self) -> int:

@@ -9,13 +9,12 @@ import ctypes
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from bessemer.core import driver_abi as abi
-from bessemer.core.errors import EngineFormatError, SettingsError
+from bessemer.core.errors import SettingsError
 from bessemer.core.settings import settings
 from bessemer.runtime.cpu import machine, usable_cpus
-from bessemer.runtime.elf import defined_symbols
 from bessemer.runtime.linker import LinkedCode
 from bessemer.runtime.memory import Region
 
@@ -32,16 +31,6 @@ RunFunction = Callable[[int], int]
 def default_threads() -> int:
     """Threads of a run that asks for no number: the setting, else the CPUs we may use."""
     return min(settings().threads or usable_cpus(), abi.MAX_THREADS)
-
-
-def find_driver(objects: Sequence[bytes | memoryview], label: str) -> bytes:
-    """The object that holds the driver. Raises: EngineFormatError if there is none."""
-    for index, content in enumerate(objects):
-        if abi.RUN in defined_symbols(content, f"{label}, object {index}"):
-            return bytes(content)
-    raise EngineFormatError(
-        f"{label} holds no driver of ABI version {abi.DRIVER_ABI} ({abi.RUN}); build it again"
-    )
 
 
 class Pool:

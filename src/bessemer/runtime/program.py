@@ -15,7 +15,6 @@ from bessemer.engine.plan import BufferRef, EngineData, HostStep, KernelStep, Pl
 from bessemer.runtime.linker import LinkedCode
 from bessemer.runtime.memory import Region
 from bessemer.runtime.operators import Operation, make_operation
-from bessemer.runtime.pool import find_driver
 
 _SPACE_NUMBER = {"arena": 0, "constant": 1, "input": 2, "output": 3}
 
@@ -78,7 +77,13 @@ class Program:
                 raise EngineFormatError(f"{self.label} has kernels but no machine code")
             objects = data.objects[variant]
             self.code = LinkedCode(objects, self.label)
-            self.driver = find_driver(objects, self.label)
+            owner = self.code.owner(abi.RUN)
+            if owner is None:
+                raise EngineFormatError(
+                    f"{self.label} holds no driver of ABI version {abi.DRIVER_ABI} ({abi.RUN}); "
+                    "build it again"
+                )
+            self.driver = objects[owner]
         self.segments = self._cut()
         self.template = self._template(kernels)
         self.is_native = (
