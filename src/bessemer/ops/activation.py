@@ -11,8 +11,9 @@ from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Sym, broadcast_shapes
 from bessemer.ir.operator import FusionClass, Operator, Sample, operator, sample
 from bessemer.ir.types import TensorType
-from bessemer.ops.dims import Array, check_same_dtype
+from bessemer.ops.dims import Array, check_kind, check_same_dtype
 from bessemer.ops.elementwise import (
+    NUMERIC,
     Unary,
     broadcast_compute,
     is_small_float,
@@ -36,6 +37,7 @@ class Relu(Unary):
     """max(x, 0). Source: ONNX Relu-14."""
 
     widen = False
+    kinds = NUMERIC
     samples = samples_of("f32 f16 bf16 f64 i32 i8")
 
     def array(self, x: Array) -> Any:
@@ -81,6 +83,7 @@ class PRelu(Operator):
     )
 
     def infer(self, x: TensorType, slope: TensorType) -> TensorType:
+        check_kind(self, x, *NUMERIC)
         check_same_dtype(self, x, slope)
         if x.is_static and slope.is_static and broadcast_shapes(x.dims, slope.dims) != x.dims:
             raise ShapeError(f"the slope {slope} does not broadcast to {x}")
@@ -212,6 +215,7 @@ class Shrink(Unary):
     lambd: float = 0.5
     bias: float = 0.0
 
+    kinds = NUMERIC
     samples = (
         *samples_of(_ALL),
         sample("f32[9]", lambd=1.0, bias=0.3),
@@ -311,6 +315,7 @@ class SwiGLU(Operator):
     )
 
     def infer(self, a: TensorType, b: TensorType) -> TensorType:
+        check_kind(self, a, "float")
         check_same_dtype(self, a, b)
         if a.shape is None or b.shape is None:
             return TensorType(a.dtype, a.shape if b.shape is None else b.shape)

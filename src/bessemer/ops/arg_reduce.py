@@ -11,8 +11,8 @@ from bessemer.core.dtypes import f32, i64
 from bessemer.core.errors import ShapeError
 from bessemer.ir.operator import FusionClass, Operator, Sample, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
-from bessemer.ops.dims import Array, constant_ints, normalize_axis
-from bessemer.ops.elementwise import is_small_float, known_of, widened
+from bessemer.ops.dims import Array, check_kind, constant_ints, normalize_axis
+from bessemer.ops.elementwise import NUMERIC, is_small_float, known_of, widened
 from bessemer.ops.reduce import reduce_compute, reduced_shape
 
 
@@ -43,6 +43,7 @@ class ArgReduction(Operator):
     )
 
     def infer(self, data: TensorType) -> TensorType:
+        check_kind(self, data, *NUMERIC)
         if data.shape is None:
             return TensorType(i64, None)
         axis = normalize_axis(self.axis, data.rank)
@@ -130,6 +131,7 @@ class Cumulative(Operator):
         raise NotImplementedError
 
     def infer(self, x: TensorType, axis: TensorType) -> TensorType:
+        check_kind(self, x, *NUMERIC)
         if x.shape is not None and axis.value is not None:
             normalize_axis(int(axis.value.reshape(-1)[0]), x.rank)
         return TensorType(x.dtype, x.shape)

@@ -9,8 +9,9 @@ from bessemer.core.dtypes import boolean, f32, f64
 from bessemer.core.shapes import Shape, Sym
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
-from bessemer.ops.dims import Array, known_dims, with_content
+from bessemer.ops.dims import Array, check_kind, known_dims, with_content
 from bessemer.ops.elementwise import (
+    NUMERIC,
     Binary,
     Unary,
     broadcast_compute,
@@ -178,6 +179,8 @@ class Pow(Operator):
     )
 
     def infer(self, x: TensorType, y: TensorType) -> TensorType:
+        check_kind(self, x, *NUMERIC)
+        check_kind(self, y, *NUMERIC)
         return broadcast_type(self, x, y)
 
     def reference(self, x: Array, y: Array) -> Array:
@@ -216,6 +219,7 @@ class _Exact(Unary):
     """Base of functions that any numeric dtype computes without rounding."""
 
     widen = False
+    kinds = NUMERIC
     samples = samples_of("f32 f16 bf16 f64 i8 i32 i64")
 
 

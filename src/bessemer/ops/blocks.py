@@ -8,16 +8,18 @@ import numpy as np
 from bessemer import te
 from bessemer.core.dtypes import DTYPES
 from bessemer.core.errors import ShapeError
-from bessemer.core.shapes import Dim
+from bessemer.core.shapes import Dim, Shape
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.dims import (
     Array,
+    check_extent,
     constant_ints,
     extent,
     fresh_dim,
     known_dims,
     normalize_axes,
+    normalize_axis,
 )
 from bessemer.ops.elementwise import known_of, scalar_operand
 from bessemer.ops.reshape import ints
@@ -145,6 +147,10 @@ class ReverseSequence(Operator):
     )
 
     def infer(self, x: TensorType, lengths: TensorType) -> TensorType:
+        if x.shape is not None and lengths.shape is not None:
+            batch = normalize_axis(self.batch_axis, x.rank)
+            normalize_axis(self.time_axis, x.rank)
+            check_extent(self, "the count of lengths", lengths.count, x.dims[batch])
         return TensorType(x.dtype, x.shape)
 
     def reference(self, x: Array, lengths: Array) -> Array:
@@ -336,10 +342,23 @@ class Col2Im(Operator):
         if x.shape is None or extents is None:
             return TensorType(x.dtype, None)
         _need_rank(self, x, 3)
+        if kernel is not None and len(kernel) != len(extents):
+            raise ShapeError(f"Col2Im needs a block of {len(extents)} extents, got {kernel}")
         channels = fresh_dim(self) if kernel is None else x.dims[1]
+        self._check_columns(x, extents, kernel)
         for dim in kernel or ():
             channels = channels // dim
         return TensorType(x.dtype, (x.dims[0], channels, *extents))
+
+    def _check_columns(self, x: TensorType, image: Shape, block: Shape | None) -> None:
+        sizes = [dim for dim in image if isinstance(dim, int)]
+        kernel = [dim for dim in block or () if isinstance(dim, int)]
+        if block is None or len(sizes) < len(image) or len(kernel) < len(block):
+            return
+        counts = self.window(tuple(sizes), tuple(kernel))[3]
+        check_extent(self, "the count of columns", x.dims[2], math.prod(counts))
+        if isinstance(x.dims[1], int):
+            check_extent(self, "rows over blocks, the rest", x.dims[1] % math.prod(kernel), 0)
 
     def reference(self, x: Array, image: Array, block: Array) -> Array:
         extents, kernel = tuple(map(int, image)), tuple(map(int, block))

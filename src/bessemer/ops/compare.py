@@ -5,18 +5,16 @@ from typing import Any
 import numpy as np
 
 from bessemer import te
-from bessemer.core.dtypes import boolean
-from bessemer.core.errors import ShapeError
 from bessemer.ir.operator import operator, sample
-from bessemer.ir.types import TensorType
 from bessemer.ops.dims import Array
-from bessemer.ops.elementwise import Binary, Comparison, Unary, pair_samples_of, samples_of
+from bessemer.ops.elementwise import NUMERIC, Binary, Comparison, Unary, pair_samples_of, samples_of
 
 
 @operator("Equal")
 class Equal(Comparison):
     """a == b. Source: ONNX Equal-19."""
 
+    kinds = (*NUMERIC, "bool", "string")
     samples = (
         *pair_samples_of("i32 f32 f16 bf16 f64 bool i8 u8", -2, 3),
         sample(np.array([np.nan, 1, -0.0], np.float32), np.array([np.nan, 1, 0], np.float32)),
@@ -77,13 +75,8 @@ class GreaterOrEqual(Comparison):
 class Logic(Binary):
     """Base of logic on two bools."""
 
+    kinds = ("bool",)
     samples = pair_samples_of("bool")
-
-    def infer(self, a: TensorType, b: TensorType) -> TensorType:
-        for x in (a, b):
-            if x.dtype != boolean:
-                raise ShapeError(f"{self.op_name} needs bool inputs, got {x.dtype}; cast to bool")
-        return super().infer(a, b)
 
 
 @operator("And")
@@ -123,12 +116,8 @@ class Xor(Logic):
 class Not(Unary):
     """The opposite of x. Source: ONNX Not-1."""
 
+    kinds = ("bool",)
     samples = samples_of("bool")
-
-    def infer(self, x: TensorType) -> TensorType:
-        if x.dtype != boolean:
-            raise ShapeError(f"Not needs a bool input, got {x.dtype}; cast to bool")
-        return TensorType(boolean, x.shape)
 
     def array(self, x: Array) -> Any:
         return ~x
@@ -140,12 +129,8 @@ class Not(Unary):
 class Bitwise(Binary):
     """Base of operations on the bits of two integers."""
 
+    kinds = ("int", "uint")
     samples = (*pair_samples_of("i32 i8 i64", -9, 9), *pair_samples_of("u8 u16", 0, 200))
-
-    def infer(self, a: TensorType, b: TensorType) -> TensorType:
-        if not a.dtype.is_integer:
-            raise ShapeError(f"{self.op_name} needs integers, got {a.dtype}")
-        return super().infer(a, b)
 
 
 @operator("BitwiseAnd")
@@ -186,6 +171,7 @@ class BitwiseNot(Unary):
     """All bits flipped. Source: ONNX BitwiseNot-18."""
 
     widen = False
+    kinds = ("int", "uint")
     samples = (*samples_of("i32 i8 i64", -9, 9), *samples_of("u8", 0, 200))
 
     def array(self, x: Array) -> Any:

@@ -90,6 +90,20 @@ def check_same_dtype(op: Operator, *types: TensorType | None) -> None:
         raise ShapeError(f"{op.op_name} needs inputs of one dtype, got {' and '.join(names)}")
 
 
+def check_kind(op: Operator, type: TensorType, *kinds: str) -> None:
+    """Raises ShapeError unless the dtype is of one of the kinds (float, int, uint, bool ...)."""
+    if type.dtype.kind not in kinds:
+        raise ShapeError(
+            f"{op.op_name} is not defined for {type.dtype}, only for {', '.join(kinds)}"
+        )
+
+
+def check_extent(op: Operator, what: str, found: Dim, expected: Dim) -> None:
+    """Raises ShapeError if two extents are known and differ."""
+    if isinstance(found, int) and isinstance(expected, int) and found != expected:
+        raise ShapeError(f"{op.op_name}: {what} is {found}, it must be {expected}")
+
+
 def shape_tensor(dims: Sequence[Dim]) -> TensorType:
     """The type of an i64 vector whose content is those dimensions."""
     return with_content(np.dtype(np.int64), (len(dims),), tuple(dims))

@@ -12,7 +12,10 @@ from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Shape, broadcast_shapes
 from bessemer.ir.operator import FusionClass, Operator, Sample, sample
 from bessemer.ir.types import TensorType
-from bessemer.ops.dims import Array, Known, check_same_dtype
+from bessemer.ops.dims import Array, Known, check_kind, check_same_dtype
+
+NUMERIC = ("float", "int", "uint")
+"""The kinds of dtype that arithmetic takes."""
 
 
 def samples_of(
@@ -104,6 +107,7 @@ class Unary(Operator):
     fusion = FusionClass.INJECTIVE
     result: ClassVar[DType | None] = None
     widen: ClassVar[bool] = True
+    kinds: ClassVar[tuple[str, ...]] = ("float",)
     samples: ClassVar[tuple[Sample, ...]] = samples_of("f32 f16 bf16 f64")
 
     def array(self, x: Array) -> Any:
@@ -115,6 +119,7 @@ class Unary(Operator):
         raise NotImplementedError
 
     def infer(self, x: TensorType) -> TensorType:
+        check_kind(self, x, *self.kinds)
         return TensorType(self.result or x.dtype, x.shape)
 
     def reference(self, x: Array) -> Array:
@@ -139,6 +144,7 @@ class Binary(Operator):
     fusion = FusionClass.INJECTIVE
     result: ClassVar[DType | None] = None
     widen: ClassVar[bool] = False
+    kinds: ClassVar[tuple[str, ...]] = NUMERIC
     samples: ClassVar[tuple[Sample, ...]] = pair_samples_of("f32 f16 bf16 f64 i32 i64")
 
     def array(self, a: Array, b: Array) -> Any:
@@ -150,6 +156,7 @@ class Binary(Operator):
         raise NotImplementedError
 
     def infer(self, a: TensorType, b: TensorType) -> TensorType:
+        check_kind(self, a, *self.kinds)
         check_same_dtype(self, a, b)
         return broadcast_type(self, a, b, dtype=self.result or a.dtype)
 
@@ -210,6 +217,7 @@ class Variadic(Operator):
     def infer(self, *xs: TensorType) -> TensorType:
         if not xs:
             raise ShapeError(f"{self.op_name} needs at least one input")
+        check_kind(self, xs[0], *NUMERIC)
         check_same_dtype(self, *xs)
         return broadcast_type(self, *xs)
 

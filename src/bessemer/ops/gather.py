@@ -12,6 +12,7 @@ from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, s
 from bessemer.ir.types import TensorType
 from bessemer.ops.dims import (
     Array,
+    check_extent,
     check_same_dtype,
     constant_ints,
     extent,
@@ -126,6 +127,11 @@ class GatherElements(Operator):
             raise ShapeError(
                 f"GatherElements needs data and indices of one rank: {data}, {indices}"
             )
+        if data.shape is not None and indices.shape is not None:
+            axis = normalize_axis(self.axis, data.rank)
+            for k, (have, want) in enumerate(zip(data.dims, indices.dims)):
+                if k != axis and isinstance(have, int) and isinstance(want, int) and want > have:
+                    raise ShapeError(f"GatherElements: indices {indices} reach beyond {data}")
         return TensorType(data.dtype, indices.shape)
 
     def reference(self, data: Array, indices: Array) -> Array:
@@ -176,6 +182,10 @@ class GatherND(Operator):
             return TensorType(data.dtype, None)
         if self.batch_dims + depth > data.rank:
             raise ShapeError(f"GatherND: index tuples of {depth} are too long for {data}")
+        if self.batch_dims >= indices.rank:
+            raise ShapeError(f"GatherND: {self.batch_dims} batch axes are too many for {indices}")
+        for have, want in zip(data.dims[: self.batch_dims], indices.dims):
+            check_extent(self, "a batch extent of the indices", want, have)
         return TensorType(data.dtype, indices.dims[:-1] + data.dims[self.batch_dims + depth :])
 
     def reference(self, data: Array, indices: Array) -> Array:
@@ -227,6 +237,8 @@ class OneHot(Operator):
     def infer(self, indices: TensorType, depth: TensorType, values: TensorType) -> TensorType:
         if indices.shape is None:
             return TensorType(values.dtype, None)
+        if values.is_static and values.count != 2:
+            raise ShapeError(f"OneHot needs two values, off and on, got {values}")
         axis = normalize_axis(self.axis, indices.rank + 1)
         known = known_dims(depth)
         extent_of = known[0] if known else fresh_dim(self)

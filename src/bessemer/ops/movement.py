@@ -107,6 +107,8 @@ class Expand(Operator):
             return TensorType(
                 data.dtype, fresh_dims(self, None if length is None else max(length, data.rank))
             )
+        if any(isinstance(dim, int) and dim < 0 for dim in wanted):
+            raise ShapeError(f"Expand to the negative shape {wanted}")
         made = broadcast_shapes(data.dims, wanted)
         content = known_dims(data)
         if (
@@ -147,6 +149,8 @@ class Tile(Operator):
             return TensorType(data.dtype, fresh_dims(self, rank))
         if len(times) != data.rank:
             raise ShapeError(f"Tile needs one repeat per axis of {data}, got {len(times)}")
+        if any(isinstance(n, int) and n < 0 for n in times):
+            raise ShapeError(f"Tile with the negative repeats {times}")
         return TensorType(data.dtype, tuple(dim * n for dim, n in zip(data.dims, times)))
 
     def reference(self, data: Array, repeats: Array) -> Array:
@@ -267,6 +271,8 @@ class Split(Operator):
         """The extents of the parts. `known` says whether the cut is by `num_outputs`."""
         if split is not None:
             numbers = [n for n in split if isinstance(n, int)]
+            if any(n < 0 for n in numbers):
+                raise ShapeError(f"Split into the negative lengths {split}")
             if isinstance(length, int) and len(numbers) == len(split) and sum(numbers) != length:
                 raise ShapeError(f"split {split} does not sum to the extent {length}")
             return list(split)

@@ -12,8 +12,15 @@ from bessemer.core.dtypes import DType, f32, f64
 from bessemer.core.shapes import Dim
 from bessemer.ir.operator import FusionClass, Operator, Sample, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
-from bessemer.ops.dims import Array, constant_ints, fresh_dim, known_ints, normalize_axes
-from bessemer.ops.elementwise import is_small_float, known_of, widened
+from bessemer.ops.dims import (
+    Array,
+    check_kind,
+    constant_ints,
+    fresh_dim,
+    known_ints,
+    normalize_axes,
+)
+from bessemer.ops.elementwise import NUMERIC, is_small_float, known_of, widened
 
 
 def _axes(*axes: int) -> Array:
@@ -87,6 +94,7 @@ class Reduction(Operator):
     """The reduction of tensor expressions."""
     in_floats: ClassVar[bool] = False
     """Whether integers compute in f64."""
+    kinds: ClassVar[tuple[str, ...]] = NUMERIC
     samples: ClassVar[tuple[Sample, ...]] = (
         *reduce_samples("f32 f16 bf16 f64 i32 i64"),
         *_EMPTY,
@@ -119,6 +127,7 @@ class Reduction(Operator):
         return tuple(sorted(normalize_axes(axes, rank)))
 
     def infer(self, data: TensorType, axes: TensorType | None = None) -> TensorType:
+        check_kind(self, data, *self.kinds)
         known = known_ints(axes)
         if data.shape is None:
             return TensorType(data.dtype, None)
@@ -214,6 +223,7 @@ class ReduceProd(Reduction):
 class _Extreme(Reduction):
     """Base of ReduceMax and ReduceMin: no widening, NaN passes on, bool allowed."""
 
+    kinds = (*NUMERIC, "bool")
     samples = (
         *reduce_samples("f32 f16 bf16 f64 i32 i8 u8 i64 bool"),
         *_EMPTY,

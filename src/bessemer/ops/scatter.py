@@ -9,7 +9,7 @@ from bessemer import te
 from bessemer.core.errors import ShapeError
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
-from bessemer.ops.dims import Array, check_same_dtype, extent, normalize_axis
+from bessemer.ops.dims import Array, check_extent, check_same_dtype, extent, normalize_axis
 from bessemer.ops.gather import check_indices
 from bessemer.ops.reshape import ints
 
@@ -60,6 +60,10 @@ class ScatterElements(Operator):
     def infer(self, data: TensorType, indices: TensorType, updates: TensorType) -> TensorType:
         check_indices(self, indices)
         check_same_dtype(self, data, updates)
+        if data.shape is not None and indices.shape is not None and data.rank != indices.rank:
+            raise ShapeError(f"ScatterElements needs one rank, got {data} and {indices}")
+        if indices.is_static and updates.is_static and indices.shape != updates.shape:
+            raise ShapeError(f"ScatterElements: {updates} updates for {indices} indices")
         return TensorType(data.dtype, data.shape)
 
     def reference(self, data: Array, indices: Array, updates: Array) -> Array:
@@ -127,6 +131,15 @@ class TensorScatter(Operator):
         check_same_dtype(self, past, update)
         if past.shape is not None and normalize_axis(self.axis, past.rank) == 0:
             raise ShapeError("TensorScatter cannot write along the batch axis")
+        if past.shape is not None and update.shape is not None:
+            if past.rank != update.rank:
+                raise ShapeError(f"TensorScatter needs one rank, got {past} and {update}")
+            axis = normalize_axis(self.axis, past.rank)
+            for k, (have, want) in enumerate(zip(past.dims, update.dims)):
+                if k != axis:
+                    check_extent(self, f"extent {k} of the update", want, have)
+        if past.shape is not None and starts is not None and starts.shape is not None:
+            check_extent(self, "the count of write indices", starts.count, past.dims[0])
         return TensorType(past.dtype, past.shape)
 
     def reference(self, past: Array, update: Array, starts: Array | None = None) -> Array:

@@ -8,8 +8,8 @@ from bessemer import te
 from bessemer.core.errors import ShapeError
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
-from bessemer.ops.dims import Array, check_same_dtype
-from bessemer.ops.elementwise import Variadic, known_of, scalar_operand
+from bessemer.ops.dims import Array, check_kind, check_same_dtype
+from bessemer.ops.elementwise import NUMERIC, Variadic, known_of, scalar_operand
 
 
 @operator("Sum")
@@ -96,6 +96,7 @@ class Clip(Operator):
     def infer(
         self, x: TensorType, low: TensorType | None = None, high: TensorType | None = None
     ) -> TensorType:
+        check_kind(self, x, *NUMERIC)
         check_same_dtype(self, x, low, high)
         for bound in (low, high):
             if bound is not None and bound.is_static and bound.count != 1:
