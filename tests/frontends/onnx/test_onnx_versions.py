@@ -1,4 +1,4 @@
-"""Older opsets mean today what they meant then, and no change of ONNX is left without an adapter."""
+"""Older opsets mean today what they meant then; no change of ONNX is left without an adapter."""
 
 from collections import defaultdict
 
@@ -17,7 +17,8 @@ X = np.arange(24, dtype=np.float32).reshape(2, 3, 4) - 10
 
 
 def default_of(attribute):
-    return helper.get_attribute_value(attribute.default_value) if attribute.default_value.name else None
+    default = attribute.default_value
+    return helper.get_attribute_value(default) if default.name else None
 
 
 def histories():
@@ -29,7 +30,7 @@ def histories():
 
 @pytest.mark.parametrize(("domain", "name"), sorted(histories()), ids=lambda v: v or "onnx")
 def test_every_change_has_an_adapter(domain, name):
-    """An attribute that is gone or has another type or default needs an adapter from its last opset."""
+    """An attribute that is gone or has another type or default needs an adapter."""
     *older, newest = histories()[domain, name]
     for schema in older:
         changed = [
@@ -189,7 +190,8 @@ def test_scan_over_batch():
     body = helper.make_graph(
         [helper.make_node("Add", ["s", "v"], ["t"]), helper.make_node("Identity", ["t"], ["o"])],
         "body", [info("s", [2]), info("v", [2])], [info("t", [2]), info("o", [2])])
-    node = helper.make_node("Scan", ["", "init", "x"], ["final", "all"], num_scan_inputs=1, body=body)
+    node = helper.make_node("Scan", ["", "init", "x"], ["final", "all"], num_scan_inputs=1,
+                            body=body)
     proto = model([node], [("init", [1, 2]), ("x", [1, 3, 2])], [("final", None), ("all", None)],
                   opset=8)
     x = np.arange(6, dtype=np.float32).reshape(1, 3, 2)

@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from bessemer.core.errors import ModelFormatError
 from bessemer.frontends.formats import read_head
+from bessemer.frontends.onnx.texts import check_texts
 
 NEWEST_OPSET: int = onnx.defs.onnx_opset_version()
 """The newest opset of the standard domain that can be read."""
@@ -59,6 +60,7 @@ def parse(data: bytes, label: str) -> Any:
 
 def _check_model(source: ModelSource) -> None:
     proto, label = source.proto, source.label
+    check_texts(proto, label)
     if not proto.HasField("graph"):
         raise ModelFormatError(f"{label}: holds no graph; it is not an ONNX model, or is cut short")
     if proto.ir_version > NEWEST_IR:

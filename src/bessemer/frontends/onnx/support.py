@@ -142,7 +142,7 @@ def _unknown(domain: str, op_type: str) -> str:
 def _check_against_schema(node: Any, domain: str, opset: int, where: str) -> None:
     """Raises ModelFormatError if the node's inputs, outputs or attributes are not as ONNX says."""
     try:
-        schema = onnx.defs.get_schema(node.op_type, min(opset, 1 << 30), domain)
+        schema = onnx.defs.get_schema(node.op_type, max(0, min(opset, 1 << 30)), domain)
     except onnx.defs.SchemaError:
         return
     for what, count, least, most in (
