@@ -198,7 +198,8 @@ def _worker_results(
     )
     lines: queue.Queue[str] = queue.Queue()
     assert process.stdout is not None
-    threading.Thread(target=_forward, args=(process.stdout, lines), daemon=True).start()
+    reader = threading.Thread(target=_forward, args=(process.stdout, lines), daemon=True)
+    reader.start()
     current, waiting = start, 120.0
     try:
         while current < stop:
@@ -219,6 +220,8 @@ def _worker_results(
     finally:
         process.kill()
         process.wait()
+        reader.join()
+        process.stdout.close()
 
 
 def _forward(stream: Any, lines: "queue.Queue[str]") -> None:

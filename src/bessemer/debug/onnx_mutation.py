@@ -1,4 +1,4 @@
-"""Damages ONNX files: bits, cuts, length fields, and fields changed with knowledge of the format."""
+"""Damages ONNX files: bits, cuts, length fields, and fields changed to other legal values."""
 
 from collections.abc import Callable
 from random import Random

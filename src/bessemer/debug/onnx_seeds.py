@@ -106,8 +106,10 @@ def quantized() -> Any:
         helper.make_node("MatMul", ["d", "m"], ["y"]),
     ]
     weight = np.arange(-6, 6, dtype=np.int8).reshape(4, 3)
-    constants = {"s": np.array(0.1, np.float32), "z": np.array(3, np.uint8), "w": weight,
-                 "ws": np.array([0.1, 0.2, 0.3], np.float32)}
+    constants: dict[str, Array] = {
+        "s": np.array(0.1, np.float32), "z": np.array(3, np.uint8), "w": weight,
+        "ws": np.array([0.1, 0.2, 0.3], np.float32),
+    }
     return _model(nodes, [("x", [2, 4])], [("y", [2, 3])], constants)
 
 

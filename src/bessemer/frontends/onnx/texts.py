@@ -16,8 +16,9 @@ def check_texts(message: Any, where: str) -> None:
         value = getattr(message, name)
         for item in value if repeated else (value,):
             if not isinstance(item, str):
-                raise ModelFormatError(f"{where}: the field {name!r} of a {message.DESCRIPTOR.name} "
-                                       f"is not UTF-8 text ({item[:20]!r}); the file is damaged")
+                kind = message.DESCRIPTOR.name
+                raise ModelFormatError(f"{where}: the field {name!r} of a {kind} is not "
+                                       f"UTF-8 text ({item[:20]!r}); the file is damaged")
     for name, repeated in messages:
         if repeated:
             for inner in getattr(message, name):
