@@ -62,6 +62,12 @@ def test_python_examples_run(page, tmp_path):
         assert done.returncode == 0, f"{page.name}, example {number}\n{done.stderr}"
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.stem)
+def test_example_runs(path, tmp_path):
+    done = run(["python", str(path)], tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from bessemer.compiler.api import Builder, BuilderConfig, Network, OptimizationProfile
+    from bessemer.compiler.api import Builder, BuilderConfig, Network, OptimizationProfile, plugin
     from bessemer.compiler.build import build
     from bessemer.core import errors
     from bessemer.debug.compare import compare_model as compare
@@ -30,11 +30,12 @@ _FACE = {
     "ExecutionContext": ("bessemer.runtime.context", "ExecutionContext"),
     "Profile": ("bessemer.runtime.profile", "Profile"),
     "load": ("bessemer.runtime.load", "load"),
+    "plugin": ("bessemer.compiler.api", "plugin"),
 }
 
 __all__ = [
     "Builder", "BuilderConfig", "Engine", "ExecutionContext", "Network", "OptimizationProfile",
-    "Profile", "__version__", "build", "compare", "errors", "load",
+    "Profile", "__version__", "build", "compare", "errors", "load", "plugin",
 ]
 
 
