@@ -1,0 +1,356 @@
+"""Control flow: If, Loop, Scan, SequenceMap. Their bodies are graphs; they run on the host.
+
+Values that a body takes from outside are explicit: inputs of the node after its own ones and
+inputs of the body after its own ones, in the same order. `captured` says how many there are.
+"""
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from bessemer.core.dtypes import boolean, f32, i64
+from bessemer.core.errors import ShapeError
+from bessemer.core.shapes import Dim
+from bessemer.ir.graph import Graph
+from bessemer.ir.interpreter import run_graph
+from bessemer.ir.operator import Operator, operator, sample
+from bessemer.ir.types import OptionalType, SequenceType, TensorType, ValueType
+from bessemer.ops.arithmetic import Add, Mul
+from bessemer.ops.compare import Less
+from bessemer.ops.dims import fresh_dim, normalize_axis
+
+
+def required(graph: Graph | None, name: str) -> Graph:
+    """The body graph. Raises ShapeError if the attribute is missing."""
+    if graph is None:
+        raise ShapeError(f"the graph attribute {name!r} is missing")
+    return graph
+
+
+def join_types(op: Operator, position: int, a: ValueType, b: ValueType) -> ValueType:
+    """The narrowest type that holds both; extents that differ become new symbols.
+
+    Raises: ShapeError if the kinds or dtypes differ.
+    """
+    if isinstance(a, TensorType) and isinstance(b, TensorType):
+        if a.dtype != b.dtype:
+            raise ShapeError(f"output {position} is {a} on one path and {b} on the other")
+        if a.shape is None or b.shape is None or len(a.shape) != len(b.shape):
+            return a.with_shape(None)
+        return a.with_shape(tuple(
+            x if x == y else fresh_dim(op, 100 * position + axis)
+            for axis, (x, y) in enumerate(zip(a.shape, b.shape, strict=True))
+        ))
+    if isinstance(a, SequenceType) and isinstance(b, SequenceType):
+        if a.element is None or b.element is None:
+            return SequenceType(a.element or b.element)
+        return SequenceType(join_types(op, position, a.element, b.element))
+    if isinstance(a, OptionalType) or isinstance(b, OptionalType):
+        inner = [t.element if isinstance(t, OptionalType) else t for t in (a, b)]
+        if inner[0] is None or inner[1] is None:
+            return OptionalType(inner[0] or inner[1])
+        return OptionalType(join_types(op, position, inner[0], inner[1]))
+    raise ShapeError(f"output {position} is {a} on one path and {b} on the other")
+
+
+def stacked_type(type: ValueType, axis: int, count: Dim) -> ValueType:
+    """The type of `count` such tensors stacked along a new axis."""
+    if not isinstance(type, TensorType):
+        raise ShapeError(f"only tensors can be stacked over iterations, not {type}")
+    if type.shape is None:
+        return type
+    at = normalize_axis(axis, type.rank + 1)
+    return type.with_shape((*type.dims[:at], count, *type.dims[at:]))
+
+
+def stack(items: list[Any], type: ValueType, axis: int = 0) -> Any:
+    """The tensors stacked along a new axis; an empty tensor of fitting shape if there are none."""
+    if items:
+        return np.stack(items, axis=axis)
+    assert isinstance(type, TensorType)
+    dims = [dim if isinstance(dim, int) else 0 for dim in type.shape or ()]
+    dims.insert(normalize_axis(axis, len(dims) + 1), 0)
+    return np.zeros(dims, type.dtype.numpy)
+
+
+def _graph(name: str, types: list[ValueType], build: Any) -> Graph:
+    """A small body for samples: `build(graph, *inputs)` returns the outputs."""
+    graph = Graph(name)
+    inputs = [graph.add_input(f"x{k}", type) for k, type in enumerate(types)]
+    graph.outputs = build(graph, *inputs)
+    return graph
+
+
+_ROW = TensorType(f32, (3,))
+_ITERATION: list[ValueType] = [TensorType(i64, ()), TensorType(boolean, ())]
+
+
+@operator("If")
+class If(Operator):
+    """The outputs of one of two graphs, chosen by a boolean.
+
+    Shapes: cond bool [] (or one element), then the captured values -> the outputs of the branch.
+    Source: ONNX If-25.
+    """
+
+    then_branch: Graph | None = None
+    else_branch: Graph | None = None
+
+    def subgraphs(self) -> dict[str, Any]:
+        return {
+            "then_branch": required(self.then_branch, "then_branch"),
+            "else_branch": required(self.else_branch, "else_branch"),
+        }
+
+    def infer(self, cond: TensorType, *captured: ValueType | None) -> tuple[ValueType, ...]:
+        yes, no = self.subgraphs().values()
+        if len(yes.outputs) != len(no.outputs):
+            raise ShapeError(
+                f"the branches have {len(yes.outputs)} and {len(no.outputs)} outputs"
+            )
+        if cond.value is not None and cond.value.size == 1:
+            chosen = yes if cond.value.reshape(())[()] else no
+            return tuple(value.type for value in chosen.outputs)
+        return tuple(
+            join_types(self, k, a.type, b.type)
+            for k, (a, b) in enumerate(zip(yes.outputs, no.outputs, strict=True))
+        )
+
+    def reference(self, cond: Any, *captured: Any) -> tuple[Any, ...]:
+        yes, no = self.subgraphs().values()
+        chosen = yes if np.asarray(cond).reshape(-1)[0] else no
+        return tuple(run_graph(chosen, captured))
+
+    samples = (
+        sample(
+            "bool[]", "f32[3]",
+            then_branch=_graph("then", [_ROW], lambda g, x: [g.add_node(Add(), [x, x]).output]),
+            else_branch=_graph("else", [_ROW], lambda g, x: [g.add_node(Mul(), [x, x]).output]),
+        ),
+    )
+
+
+@operator("Loop")
+class Loop(Operator):
+    """Runs a body while a condition holds and a trip count is not reached.
+
+    Inputs: trip count i64 [] or none, condition bool [] or none, carried values, captured values.
+    The body takes iteration, condition, carried, captured; it gives condition, carried, stacked.
+    Shapes: results are the last carried values, then [trips, *] for each stacked value.
+    Source: ONNX Loop-25.
+    """
+
+    body: Graph | None = None
+    captured: int = 0
+
+    def subgraphs(self) -> dict[str, Any]:
+        return {"body": required(self.body, "body")}
+
+    def _trips(self, body: Graph, trips: TensorType | None, cond: TensorType | None) -> Dim:
+        """The number of iterations if it is known before running, else a new symbol."""
+        kept = body.outputs[0]
+        always = kept is body.inputs[1] or (
+            kept.constant is not None and bool(kept.constant.reshape(-1)[0])
+        )
+        started = cond is None or (cond.value is not None and bool(cond.value.reshape(-1)[0]))
+        if always and started and trips is not None and trips.value is not None:
+            return max(int(trips.value.reshape(-1)[0]), 0)
+        return fresh_dim(self, -1)
+
+    def infer(
+        self, trips: TensorType | None, cond: TensorType | None, *values: ValueType | None
+    ) -> tuple[ValueType, ...]:
+        body = required(self.body, "body")
+        carried = len(values) - self.captured
+        if len(body.inputs) != 2 + len(values) or len(body.outputs) < 1 + carried:
+            raise ShapeError(
+                f"the body has {len(body.inputs)} inputs and {len(body.outputs)} outputs; "
+                f"{2 + len(values)} and at least {1 + carried} expected"
+            )
+        types: list[ValueType] = []
+        for k in range(carried):
+            first, later = values[k], body.outputs[1 + k].type
+            types.append(later if first is None else join_types(self, k, first, later))
+        count = self._trips(body, trips, cond)
+        types += [stacked_type(value.type, 0, count) for value in body.outputs[1 + carried :]]
+        return tuple(types)
+
+    def reference(self, trips: Any, cond: Any, *values: Any) -> tuple[Any, ...]:
+        body = required(self.body, "body")
+        count = len(values) - self.captured
+        carried, captured = list(values[:count]), values[count:]
+        limit = None if trips is None else int(np.asarray(trips).reshape(-1)[0])
+        going = True if cond is None else bool(np.asarray(cond).reshape(-1)[0])
+        stacks: list[list[Any]] = [[] for _ in body.outputs[1 + count :]]
+        for iteration in itertools.count():
+            if not going or (limit is not None and iteration >= limit):
+                break
+            operands = [np.asarray(iteration, np.int64), np.asarray(going), *carried, *captured]
+            results = run_graph(body, operands)
+            going = bool(np.asarray(results[0]).reshape(-1)[0])
+            carried = results[1 : 1 + count]
+            for items, item in zip(stacks, results[1 + count :], strict=True):
+                items.append(item)
+        outs = body.outputs[1 + count :]
+        return (*carried, *(stack(s, v.type) for s, v in zip(stacks, outs, strict=True)))
+
+    samples = (
+        sample(
+            np.array(3), None, "f32[3]", "f32[3]", captured=1, outputs=2,
+            body=_graph(
+                "body", [*_ITERATION, _ROW, _ROW],
+                lambda g, i, c, x, y: [c, (z := g.add_node(Add(), [x, y]).output), z],
+            ),
+        ),
+        sample(
+            None, np.array(True), np.array(0), np.array(4),
+            captured=1, outputs=2,
+            body=_graph(
+                "body", [*_ITERATION, TensorType(i64, ()), TensorType(i64, ())],
+                lambda g, i, c, x, y: [
+                    g.add_node(Less(), [i, y]).output, g.add_node(Add(), [x, i]).output, i,
+                ],
+            ),
+        ),
+    )
+
+
+@operator("Scan")
+class Scan(Operator):
+    """Runs a body over slices of tensors, carrying states and stacking outputs.
+
+    Inputs: states, scanned tensors, captured values. The body takes states, slices, captured; it
+    gives states and the slices of the stacked outputs.
+    Shapes: results are the last states, then each output stacked along its axis.
+    Source: ONNX Scan-25.
+    """
+
+    body: Graph | None = None
+    captured: int = 0
+    num_scan_inputs: int = 1
+    scan_input_axes: tuple[int, ...] = ()
+    scan_input_directions: tuple[int, ...] = ()
+    scan_output_axes: tuple[int, ...] = ()
+    scan_output_directions: tuple[int, ...] = ()
+
+    def subgraphs(self) -> dict[str, Any]:
+        return {"body": required(self.body, "body")}
+
+    def _states(self, count: int) -> int:
+        """Number of states among `count` inputs. Raises ShapeError if there are too few."""
+        states = count - self.num_scan_inputs - self.captured
+        if states < 0:
+            raise ShapeError(
+                f"{count} inputs; at least {self.num_scan_inputs + self.captured} expected"
+            )
+        return states
+
+    def infer(self, *values: ValueType | None) -> tuple[ValueType, ...]:
+        body = required(self.body, "body")
+        states = self._states(len(values))
+        if len(body.inputs) != len(values) or len(body.outputs) < states:
+            raise ShapeError(
+                f"the body has {len(body.inputs)} inputs and {len(body.outputs)} outputs; "
+                f"{len(values)} and at least {states} expected"
+            )
+        axes = self.scan_input_axes or (0,) * self.num_scan_inputs
+        count: Dim | None = None
+        for axis, scanned in zip(axes, values[states : states + len(axes)], strict=True):
+            if isinstance(scanned, TensorType) and scanned.shape is not None:
+                count = scanned.dims[normalize_axis(axis, scanned.rank)]
+                break
+        length = fresh_dim(self, -1) if count is None else count
+        types: list[ValueType] = []
+        for k in range(states):
+            first, later = values[k], body.outputs[k].type
+            types.append(later if first is None else join_types(self, k, first, later))
+        outs = body.outputs[states:]
+        out_axes = self.scan_output_axes or (0,) * len(outs)
+        types += [
+            stacked_type(value.type, axis, length)
+            for value, axis in zip(outs, out_axes, strict=True)
+        ]
+        return tuple(types)
+
+    def reference(self, *values: Any) -> tuple[Any, ...]:
+        body = required(self.body, "body")
+        count = self._states(len(values))
+        states = list(values[:count])
+        scanned = values[count : count + self.num_scan_inputs]
+        captured = values[count + self.num_scan_inputs :]
+        axes = self.scan_input_axes or (0,) * len(scanned)
+        lines = []
+        backwards = self.scan_input_directions or (0,) * len(scanned)
+        for array, axis, backward in zip(scanned, axes, backwards, strict=True):
+            line = np.moveaxis(array, axis, 0)
+            lines.append(line[::-1] if backward else line)
+        outs = body.outputs[count:]
+        stacks: list[list[Any]] = [[] for _ in outs]
+        for step in range(len(lines[0])):
+            results = run_graph(body, [*states, *(line[step] for line in lines), *captured])
+            states = results[:count]
+            for items, item in zip(stacks, results[count:], strict=True):
+                items.append(item)
+        out_axes = self.scan_output_axes or (0,) * len(outs)
+        turned = self.scan_output_directions or (0,) * len(outs)
+        joined = [
+            stack(items[::-1] if turn else items, value.type, axis)
+            for items, turn, value, axis in zip(stacks, turned, outs, out_axes, strict=True)
+        ]
+        return (*states, *joined)
+
+    samples = (
+        sample(
+            "f32[3]", "f32[4,3]", outputs=2,
+            body=_graph(
+                "body", [_ROW, _ROW], lambda g, h, x: [(z := g.add_node(Add(), [h, x]).output), z]
+            ),
+        ),
+        sample(
+            "f32[3]", "f32[3,4]", "f32[3]", outputs=2, captured=1, scan_input_axes=(-1,),
+            scan_input_directions=(1,), scan_output_axes=(1,), scan_output_directions=(1,),
+            body=_graph(
+                "body", [_ROW, _ROW, _ROW],
+                lambda g, h, x, y: [
+                    g.add_node(Add(), [h, x]).output, g.add_node(Mul(), [x, y]).output,
+                ],
+            ),
+        ),
+    )
+
+
+@operator("SequenceMap")
+class SequenceMap(Operator):
+    """Runs a body on every element of a sequence; tensors among the inputs stay the same.
+
+    Inputs: a sequence, more sequences or tensors, captured values -> one sequence per body output.
+    Source: ONNX SequenceMap-17.
+    """
+
+    body: Graph | None = None
+    captured: int = 0
+
+    def subgraphs(self) -> dict[str, Any]:
+        return {"body": required(self.body, "body")}
+
+    def infer(self, *values: ValueType | None) -> tuple[ValueType, ...]:
+        body = required(self.body, "body")
+        if len(body.inputs) != len(values):
+            raise ShapeError(f"the body has {len(body.inputs)} inputs; {len(values)} expected")
+        return tuple(SequenceType(value.type) for value in body.outputs)
+
+    def reference(self, *values: Any) -> tuple[Any, ...]:
+        body = required(self.body, "body")
+        mapped = len(values) - self.captured
+        results: list[list[Any]] = [[] for _ in body.outputs]
+        for position in range(len(values[0])):
+            operands = [
+                value[position] if k < mapped and isinstance(value, list) else value
+                for k, value in enumerate(values)
+            ]
+            for items, item in zip(results, run_graph(body, operands), strict=True):
+                items.append(item)
+        return tuple(results)
+
+    samples = (sample(skip="takes a sequence, which samples cannot give"),)
