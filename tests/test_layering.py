@@ -67,6 +67,14 @@ def test_table_names_every_folder():
     assert folders == set(MAY_IMPORT) - {""}
 
 
+def test_table_has_no_cycle():
+    done: set[str] = set()
+    while len(done) < len(MAY_IMPORT):
+        ready = {name for name, below in MAY_IMPORT.items() if below <= done} - done
+        assert ready, f"a cycle among {sorted(set(MAY_IMPORT) - done)}"
+        done |= ready
+
+
 @pytest.mark.parametrize("folder", MAY_IMPORT, ids=lambda name: name or "top")
 def test_imports_follow_the_table(folder):
     wrong = []
