@@ -8,7 +8,7 @@ from onnx import helper, numpy_helper
 
 from bessemer.core.errors import ModelFormatError
 from bessemer.frontends.onnx.attributes import default_attributes, read_attribute
-from bessemer.frontends.onnx.proto import NEWEST_OPSET, opsets_of
+from bessemer.frontends.onnx.proto import NEWEST_OPSET, normal_domain, opsets_of
 from bessemer.frontends.onnx.source import SourceNode
 from bessemer.frontends.onnx.tensors import TensorReader
 from bessemer.frontends.onnx.types import type_proto
@@ -96,6 +96,9 @@ def standard_function(node: SourceNode) -> Any | None:
     reader = TensorReader(node.where, None)
     for name, value in default_attributes(schema, node.where, reader).items():
         node.attributes.setdefault(name, value)
+    if not any(normal_domain(entry.domain) == "" for entry in made.opset_import):
+        # A body of another domain may use standard operators without saying of which opset.
+        made.opset_import.append(helper.make_opsetid("", NEWEST_OPSET))
     listed = set(made.attribute) | {a.name for a in made.attribute_proto}
     made.attribute.extend(name for name in schema.attributes if name not in listed)
     return made

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 Captures = dict[int, tuple[Value, Value]]
 """By id of the outer value: the outer value and the body's input that stands for it."""
 
+_COUNTED = ("Loop", "Scan", "SequenceMap")
+"""Operators with any number of own inputs: they must be told how many captures follow."""
+
 
 def close(frame: "Frame", node: SourceNode) -> None:
     """Replaces the GraphProtos among a node's attributes by Graphs.
@@ -55,6 +58,8 @@ def close(frame: "Frame", node: SourceNode) -> None:
     if outers:
         _pad_optional_inputs(node)
         node.inputs.extend(outers.values())
+        if node.op_type in _COUNTED:
+            node.attributes["captured"] = len(outers)
 
 
 def _pad_optional_inputs(node: SourceNode) -> None:

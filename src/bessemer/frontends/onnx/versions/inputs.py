@@ -7,7 +7,7 @@ import numpy as np
 from bessemer.core.errors import ModelFormatError
 from bessemer.frontends.onnx.source import SourceNode, Writer
 from bessemer.frontends.onnx.types import dtype_of_text
-from bessemer.frontends.onnx.versions.table import until
+from bessemer.frontends.onnx.versions.table import EVERY, until
 
 
 # The attribute is an integer or a tuple of them.
@@ -90,11 +90,11 @@ def split_to_input(node: SourceNode, writer: Writer) -> SourceNode:
     return node
 
 
-@until(17, "Split")
+@until(EVERY, "Split")
 def split_counted(node: SourceNode, writer: Writer) -> SourceNode:
-    """Equal parts are asked for with num_outputs today."""
-    if node.input(1) is None:
-        node.attributes["num_outputs"] = len(node.outputs)
+    """The operator is always told how many parts there are, where no constant says it."""
+    if node.known(1) is None:
+        node.attributes.setdefault("num_outputs", len(node.outputs))
     return node
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from bessemer.core.errors import ModelFormatError
 from bessemer.frontends.onnx.attributes import is_empty
 from bessemer.frontends.onnx.source import SourceNode, Writer
-from bessemer.frontends.onnx.versions.table import until
+from bessemer.frontends.onnx.versions.table import EVERY, until
 
 _MODES = {"bilinear": "linear", "trilinear": "linear"}
 
@@ -76,7 +76,7 @@ def resize_without_roi(node: SourceNode, writer: Writer) -> SourceNode:
     return node
 
 
-@until(28, "Resize")
+@until(EVERY, "Resize")
 def resize_empty_inputs(node: SourceNode, writer: Writer) -> SourceNode:
     """Exporters still give empty tensors for inputs that are not used."""
     for index in (1, 2, 3):

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from bessemer.frontends.onnx.source import SourceNode, Writer
 
+EVERY = 1 << 30
+"""For adapters that a form needs in every opset."""
+
 Adapter = Callable[[SourceNode, Writer], SourceNode | None]
 """Brings a node up to the opset after its own; None if it wrote the result itself."""
 
