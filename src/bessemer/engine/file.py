@@ -35,7 +35,7 @@ _KIND_NAMES = {MANIFEST: "manifest", CODE: "code", CONSTANTS: "constants"}
 _ALIGNMENT = {MANIFEST: 64, CODE: 64, CONSTANTS: 4096}
 
 MAX_SECTIONS = 1024
-MAX_MANIFEST_BYTES = 1 << 28
+MAX_MANIFEST_BYTES = 1 << 26
 _ELF_MACHINE_AT = 18
 _MACHINES = {62: "x86_64", 183: "aarch64"}
 _counter = itertools.count()
@@ -107,6 +107,11 @@ def _machine(objects: tuple[bytes, ...]) -> str:
 
 def _write(file: IO[bytes], data: EngineData) -> None:
     manifest = _manifest(data)
+    if len(manifest) > MAX_MANIFEST_BYTES:
+        raise EngineFormatError(
+            f"the manifest of {data.plan.name!r} takes {len(manifest)} bytes, more than "
+            f"{MAX_MANIFEST_BYTES}; large arrays belong into the constants"
+        )
     packed = zlib.compress(manifest, 6)
     kinds: list[tuple[int, int, int]] = [(MANIFEST, len(packed), len(manifest))]
     codes = [b"".join(objects) for objects in data.objects.values()]

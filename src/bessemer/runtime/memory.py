@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bessemer.core.errors import InternalError
+from bessemer.core.errors import InternalError, TargetError
 
 PAGE = mmap.PAGESIZE
 HUGE_PAGE = 2 << 20
@@ -38,7 +38,7 @@ def _unmap(address: int, size: int) -> None:
 class Region:
     """Zeroed anonymous pages; freed by `close` or when no longer referenced.
 
-    Arrays made by `array` keep the region alive. Raises: MemoryError if the system refuses.
+    Arrays made by `array` keep the region alive. Raises: TargetError if the system refuses.
     """
 
     def __init__(self, size_bytes: int, huge: bool = False) -> None:
@@ -46,7 +46,7 @@ class Region:
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         address = _libc.mmap(None, self.size_bytes, READ | WRITE, flags, -1, 0)
         if address is None or address == _MAP_FAILED:
-            raise MemoryError(f"the system refused {self.size_bytes} bytes of memory")
+            raise TargetError(f"the system refused {self.size_bytes} bytes of memory")
         self.address: int = address
         if huge and self.size_bytes >= HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
             # A kernel without huge pages refuses this; the memory works all the same.
