@@ -109,6 +109,7 @@ class Cumulative(Operator):
     exclusive: int = 0
     reverse: int = 0
 
+    fusion = FusionClass.REDUCTION
     neutral: ClassVar[int] = 0
     samples: ClassVar[tuple[Sample, ...]] = (
         *(sample("f32[2,5]", _axis(1), exclusive=e, reverse=r) for e in (0, 1) for r in (0, 1)),

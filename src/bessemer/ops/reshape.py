@@ -310,6 +310,7 @@ class ShapeOf(Operator):
     start: int = 0
     end: int | None = None
 
+    fusion = FusionClass.INJECTIVE
     samples = (
         sample("f32[2,3,4]"),
         sample("f32[]"),
@@ -356,6 +357,7 @@ class ShapeOf(Operator):
 class Size(Operator):
     """The number of elements, an i64 scalar. Source: ONNX Size-25."""
 
+    fusion = FusionClass.INJECTIVE
     samples = (sample("f32[2,3,4]"), sample("f32[]"), sample("f32[0,3]"))
 
     def infer(self, data: TensorType) -> TensorType:

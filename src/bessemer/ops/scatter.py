@@ -1,17 +1,20 @@
 """Writes at computed places: ScatterElements, ScatterND, TensorScatter."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from bessemer import te
+from bessemer.core.dtypes import DType, boolean, i64
 from bessemer.core.errors import ShapeError
-from bessemer.ir.operator import FusionClass, Operator, operator, sample
+from bessemer.core.shapes import Dim
+from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.dims import Array, check_extent, check_same_dtype, extent, normalize_axis
 from bessemer.ops.gather import check_indices
-from bessemer.ops.reshape import ints
+from bessemer.ops.reshape import ints, reshaped_index
 
 _UPDATES: dict[str, Callable[..., Any]] = {
     "add": np.add,
@@ -36,17 +39,55 @@ def _scatter(result: Array, place: tuple[Any, ...], updates: Array, reduction: s
     return result
 
 
+_MOST_COMPARISONS = 1 << 24
+"""Each element looks for its update among all; above this the host is faster."""
+
+
+def _check_cost(op: Operator, elements: Sequence[Dim], updates: Sequence[Dim]) -> None:
+    cost = math.prod(map(extent, elements)) * math.prod(map(extent, updates))
+    if cost > _MOST_COMPARISONS:
+        raise Unlowerable(f"{op.op_name} with {cost} comparisons is done on the host")
+
+
+def _neutral(dtype: DType, reduction: str) -> te.Expr:
+    """The update that changes nothing."""
+    if reduction in ("add", "mul"):
+        return te.const(0 if reduction == "add" else 1, dtype)
+    low = reduction == "max"
+    if dtype.is_integer:
+        info = np.iinfo(dtype.numpy)
+        return te.const(int(info.min if low else info.max), dtype)
+    return te.const(-np.inf if low else np.inf, dtype)
+
+
+_FOLDS: dict[str, tuple[Callable[..., te.Expr], Callable[..., te.Expr]]] = {
+    "add": (te.sum_, lambda a, b: a + b),
+    "mul": (te.prod, lambda a, b: a * b),
+    "max": (te.max_, te.maximum),
+    "min": (te.min_, te.minimum),
+}
+"""The fold over all updates of an element, and how it joins the element."""
+
+
+def _matches(index: te.Expr, place: te.Expr, length: Dim) -> te.Expr:
+    """Whether an index, negative ones from the end, is that place."""
+    wide = te.index(index)
+    return te.equal(te.where(wide < 0, wide + extent(length), wide), place)
+
+
 @operator("ScatterElements")
 class ScatterElements(Operator):
     """A copy of the data where y[indices[i, j], j] is updates[i, j], or folded with it.
 
-    Shapes: data [*], indices, updates [same rank] -> output [*]. It runs on the host.
+    Shapes: data [*], indices, updates [same rank] -> output [*]. Lowered as a search: each
+    element looks for the updates that are meant for it.
     Source: ONNX ScatterElements-18.
     """
 
     axis: int = 0
     reduction: str = "none"
 
+    fusion = FusionClass.REDUCTION
     samples = (
         sample("f32[3,3]", ints(1, 0, 2, 0, 2, 1).reshape(2, 3), "f32[2,3]"),
         sample("f32[1,5]", ints(1, -2).reshape(1, 2), "f32[1,2]", axis=1),
@@ -55,6 +96,7 @@ class ScatterElements(Operator):
         sample("f32[4]", "i32[6]", "f32[6]", low=0, high=3, reduction="max"),
         sample("f16[4]", "i64[6]", "f16[6]", low=0, high=3, reduction="min"),
         sample("f32[3]", ints(), "f32[0]"),
+        sample("f32[4]", ints(2, 2, 2), "f32[3]"),
     )
 
     def infer(self, data: TensorType, indices: TensorType, updates: TensorType) -> TensorType:
@@ -73,18 +115,55 @@ class ScatterElements(Operator):
         place = tuple(np.broadcast_to(index, indices.shape) for index in grid)
         return _scatter(data.copy(), place, updates, self.reduction)
 
+    def lower(self, data: te.Tensor, indices: te.Tensor, updates: te.Tensor, **_: Any) -> te.Tensor:
+        axis = normalize_axis(self.axis, data.rank)
+        if 0 in indices.shape:
+            return te.compute(data.dtype, data.shape, data.at)
+        _check_cost(self, data.shape, indices.shape[axis : axis + 1])
+        step = te.reduce_axis(indices.shape[axis])
+        # An index that no place has, read where the indices are smaller than the data.
+        nowhere = -(2**31)
+
+        def at(i: tuple[te.Expr, ...], index: te.Expr) -> tuple[te.Expr, ...]:
+            return (*i[:axis], index, *i[axis + 1 :])
+
+        def hit(i: tuple[te.Expr, ...]) -> te.Expr:
+            index = indices.at(*at(i, step), fill=nowhere)
+            return _matches(index, i[axis], data.shape[axis])
+
+        if self.reduction == "none":
+            last = te.compute(
+                i64, data.shape, lambda *i: te.max_(te.where(hit(i), step, te.index(-1)), step)
+            )
+            return te.compute(
+                data.dtype,
+                data.shape,
+                lambda *i: te.where(
+                    last.at(*i) >= 0, updates.at(*at(i, last.at(*i)), fill=0), data.at(*i)
+                ),
+            )
+        fold, join = _FOLDS[self.reduction]
+        neutral = _neutral(data.dtype, self.reduction)
+        total = te.compute(
+            data.dtype,
+            data.shape,
+            lambda *i: fold(te.where(hit(i), updates.at(*at(i, step), fill=0), neutral), step),
+        )
+        return te.compute(data.dtype, data.shape, lambda *i: join(data.at(*i), total.at(*i)))
+
 
 @operator("ScatterND")
 class ScatterND(Operator):
     """A copy of the data with slices at index tuples replaced by, or folded with, the updates.
 
-    Shapes: data [n1..nk, r..], indices [q.., k], updates [q.., r..] -> output [data]. It runs on
-    the host.
+    Shapes: data [n1..nk, r..], indices [q.., k], updates [q.., r..] -> output [data]. Lowered as
+    a search: each slice looks for the updates that are meant for it.
     Source: ONNX ScatterND-18.
     """
 
     reduction: str = "none"
 
+    fusion = FusionClass.REDUCTION
     samples = (
         sample("f32[8]", ints(4, 3, 1, 7).reshape(4, 1), "f32[4]"),
         sample("f32[4,3]", ints(0, -2).reshape(2, 1), "f32[2,3]"),
@@ -92,16 +171,66 @@ class ScatterND(Operator):
         sample("i32[2,2]", ints(0, 0).reshape(2, 1), "i32[2,2]", reduction="mul"),
         sample("f32[3,2]", ints(0, 0, 1).reshape(3, 1), "f32[3,2]", reduction="max"),
         sample("f32[3,2]", "i64[0,1]", "f32[0,2]"),
+        sample("f32[3,2]", ints(1, 1, 2, 0).reshape(2, 2, 1), "f32[2,2,2]"),
+        sample("f32[3]", ints(0, 0, 1).reshape(3, 1), "f32[3]", reduction="min"),
     )
 
     def infer(self, data: TensorType, indices: TensorType, updates: TensorType) -> TensorType:
         check_indices(self, indices)
         check_same_dtype(self, data, updates)
+        self._check_shapes(data, indices, updates)
         return TensorType(data.dtype, data.shape)
+
+    def _check_shapes(self, data: TensorType, indices: TensorType, updates: TensorType) -> None:
+        if not (data.is_static and indices.is_static and updates.is_static):
+            return
+        if not indices.shape or extent(indices.dims[-1]) > data.rank:
+            raise ShapeError(f"ScatterND: index tuples {indices} do not fit {data}")
+        expected = indices.dims[:-1] + data.dims[extent(indices.dims[-1]) :]
+        if updates.dims != expected:
+            raise ShapeError(f"ScatterND: updates {updates} must have the shape {expected}")
 
     def reference(self, data: Array, indices: Array, updates: Array) -> Array:
         place = tuple(indices[..., k].astype(np.int64) for k in range(indices.shape[-1]))
         return _scatter(data.copy(), place, updates, self.reduction)
+
+    def lower(self, data: te.Tensor, indices: te.Tensor, updates: te.Tensor, **_: Any) -> te.Tensor:
+        depth, batch = extent(indices.shape[-1]), [extent(n) for n in indices.shape[:-1]]
+        if 0 in batch or depth == 0:
+            raise Unlowerable("ScatterND of nothing")
+        prefix = data.shape[:depth]
+        whole = self.reduction == "none"
+        _check_cost(self, prefix if whole else data.shape, batch)
+        steps = [te.reduce_axis(n) for n in batch]
+
+        def hit(place: tuple[te.Expr, ...]) -> te.Expr:
+            found: te.Expr = te.const(True, boolean)
+            for k in range(depth):
+                found = found & _matches(indices.at(*steps, k), place[k], data.shape[k])
+            return found
+
+        if not whole:
+            fold, join = _FOLDS[self.reduction]
+            neutral = _neutral(data.dtype, self.reduction)
+            total = te.compute(
+                data.dtype,
+                data.shape,
+                lambda *i: fold(te.where(hit(i), updates.at(*steps, *i[depth:]), neutral), *steps),
+            )
+            return te.compute(data.dtype, data.shape, lambda *i: join(data.at(*i), total.at(*i)))
+        number = te.index(0)
+        for step, n in zip(steps, batch):
+            number = number * n + step
+        last = te.compute(
+            i64, prefix, lambda *i: te.max_(te.where(hit(i), number, te.index(-1)), *steps)
+        )
+
+        def element(*i: te.Expr) -> te.Expr:
+            chosen = last.at(*i[:depth])
+            place = reshaped_index((te.maximum(chosen, 0),), (math.prod(batch),), batch)
+            return te.where(chosen >= 0, updates.at(*place, *i[depth:]), data.at(*i))
+
+        return te.compute(data.dtype, data.shape, element)
 
 
 @operator("TensorScatter")

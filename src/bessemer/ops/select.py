@@ -38,7 +38,7 @@ class TopK(Operator):
     largest: int = 1
     sorted: int = 1
 
-    fusion = FusionClass.OPAQUE
+    fusion = FusionClass.REDUCTION
     samples = (
         sample("f32[3,4]", ints(3)),
         sample("f32[3,4]", ints(2), axis=0, largest=0),

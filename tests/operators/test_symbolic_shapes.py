@@ -1,0 +1,121 @@
+"""Shape computations with symbolic extents: what exporters write around Reshape and Expand."""
+
+import numpy as np
+import pytest
+
+from bessemer.core.dtypes import f32, i64
+from bessemer.core.shapes import symbol
+from bessemer.ir.types import TensorType
+from bessemer.ops.arithmetic import Add, Div, Mul, Sub
+from bessemer.ops.cast import Cast
+from bessemer.ops.compare import Equal
+from bessemer.ops.creation import ConstantOfShape, Range
+from bessemer.ops.gather import Gather, Where
+from bessemer.ops.movement import Concat, Expand, Split, Tile
+from bessemer.ops.reshape import Flatten, Reshape, ShapeOf, Squeeze, Unsqueeze
+from bessemer.ops.slicing import Pad, Slice
+
+N, H = symbol("N"), symbol("H")
+
+
+def constant(*values: int, shape: tuple[int, ...] | None = None) -> TensorType:
+    array = np.array(values, np.int64)
+    return TensorType.of(array if shape is None else array.reshape(shape))
+
+
+def scalar(value: int) -> TensorType:
+    return TensorType.of(np.array(value, np.int64))
+
+
+def test_view_with_the_batch_read_from_the_input() -> None:
+    x = TensorType(f32, (N, 8, H, 4))
+    shape = ShapeOf().infer(x)
+    batch = Gather(axis=0).infer(shape, scalar(0))
+    assert batch.shape == ()
+    row = Unsqueeze().infer(batch, constant(0))
+    target = Concat(axis=0).infer(row, constant(-1, 4))
+    assert Reshape().infer(x, target).shape == (N, H * 8, 4)
+
+
+def test_static_shape_has_a_value() -> None:
+    shape = ShapeOf(start=1).infer(TensorType(f32, (2, 3, 4)))
+    assert shape.value is not None
+    assert shape.value.tolist() == [3, 4]
+
+
+def test_arithmetic_on_extents() -> None:
+    x = TensorType(f32, (N, H))
+    n = Gather(axis=0).infer(ShapeOf().infer(x), scalar(0))
+    h = Gather(axis=0).infer(ShapeOf().infer(x), scalar(1))
+    doubled = Mul().infer(n, scalar(2))
+    less = Sub().infer(Add().infer(doubled, h), scalar(1))
+    halved = Div().infer(Mul().infer(h, scalar(4)), scalar(2))
+    axes = constant(0)
+    target = Concat(axis=0).infer(Unsqueeze().infer(less, axes), Unsqueeze().infer(halved, axes))
+    assert ConstantOfShape().infer(target).shape == (N * 2 + H - 1, H * 2)
+
+
+def test_slice_of_a_shape_and_cast() -> None:
+    shape = ShapeOf().infer(TensorType(f32, (N, 3, H, H)))
+    tail = Slice().infer(shape, constant(2), constant(2**63 - 1), constant(0))
+    assert tail.symbolic == (H, H)
+    there = Cast(to="i32").infer(tail)
+    back = Cast(to="i64").infer(there)
+    assert Expand().infer(TensorType(f32, (1, 1)), back).shape == (H, H)
+    reverse = Slice().infer(shape, constant(-1), constant(-(2**63)), constant(0), constant(-1))
+    assert reverse.symbolic == (H, H, 3, N)
+
+
+def test_expand_with_minus_one_replaced_by_where() -> None:
+    shape = ShapeOf().infer(TensorType(f32, (N, 5)))
+    wanted = constant(1, 5)
+    ones = constant(1, 1)
+    chosen = Where().infer(Equal().infer(wanted, constant(-1, -1)), ones, shape)
+    # Equal of constants is folded by a pass, so its content is not known here.
+    assert chosen.shape == (2,)
+    mask = TensorType.of(np.array([True, False]))
+    assert Where().infer(mask, ones, shape).value is not None
+    assert Where().infer(mask, shape, ones).symbolic == (N, 1)
+
+
+def test_range_over_an_extent() -> None:
+    n = Squeeze().infer(
+        Slice().infer(ShapeOf().infer(TensorType(f32, (N, 2))), constant(0), constant(1)),
+        constant(0),
+    )
+    assert Range().infer(scalar(0), n, scalar(1)).shape == (N,)
+
+
+def test_movement_keeps_symbols() -> None:
+    x = TensorType(f32, (N, 6, H))
+    assert Flatten(axis=2).infer(x).shape == (N * 6, H)
+    assert Tile().infer(x, constant(2, 1, 3)).shape == (N * 2, 6, H * 3)
+    assert Pad().infer(x, constant(1, 0, 0, 1, 0, 2)).shape == (N + 2, 6, H + 2)
+    assert [part.shape for part in Split(axis=1, num_outputs=2).infer(x)] == [(N, 3, H)] * 2
+    assert Concat(axis=0).infer(x, x).shape == (N * 2, 6, H)
+    even = TensorType(f32, (N * 2, 1))
+    assert [part.shape for part in Split(axis=0, num_outputs=2).infer(even)] == [(N, 1)] * 2
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "expected"),
+    [(0, 2**31 - 1, N), (1, 2**63 - 1, N - 1), (0, -1, N - 1), (-3, 2**31 - 1, 3), (-3, -1, 2)],
+)
+def test_slice_of_a_symbolic_axis(start: int, end: int, expected: object) -> None:
+    made = Slice().infer(TensorType(f32, (N,)), constant(start), constant(end), constant(0))
+    assert made.shape == (expected,)
+
+
+def test_slice_to_a_fixed_end_is_open() -> None:
+    made = Slice().infer(TensorType(f32, (N,)), constant(0), constant(5), constant(0))
+    assert str(made.dims[0]).startswith("?Slice")
+
+
+def test_data_dependent_extents_are_stable() -> None:
+    op = Slice()
+    x = TensorType(f32, (8, 4))
+    open_end = TensorType(i64, (1,))
+    first = op.infer(x, constant(0), open_end)
+    assert first == op.infer(x, constant(0), open_end)
+    assert first.dims[1] == 4
+    assert first != Slice().infer(x, constant(0), open_end)
