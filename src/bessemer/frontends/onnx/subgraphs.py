@@ -24,11 +24,12 @@ _COUNTED = ("Loop", "Scan", "SequenceMap")
 """Operators with any number of own inputs: they must be told how many captures follow."""
 
 
-def close(frame: "Frame", node: SourceNode) -> None:
+def close(frame: "Frame", node: SourceNode, counts_captures: bool) -> None:
     """Replaces the GraphProtos among a node's attributes by Graphs.
 
     Values that the bodies take from outside become inputs of the node after its own ones, and
-    inputs of every body after its own ones, in the same order.
+    inputs of every body after its own ones, in the same order. `counts_captures` says that the
+    operator has an attribute `captured` for their number.
     Raises: ModelFormatError.
     """
     protos = {
@@ -58,6 +59,8 @@ def close(frame: "Frame", node: SourceNode) -> None:
     if outers:
         _pad_optional_inputs(node)
         node.inputs.extend(outers.values())
+    if counts_captures:
+        node.attributes["captured"] = len(outers)
         if node.op_type in _COUNTED:
             node.attributes["captured"] = len(outers)
 
