@@ -1,6 +1,7 @@
 """Engines made by hand: right answers on any number of threads, clear errors, no growth."""
 
 import concurrent.futures
+import ctypes
 import dataclasses
 import os
 import threading
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bessemer.core import driver_abi
 from bessemer.core.errors import (
     EngineFormatError,
     ExecutionError,
@@ -132,6 +134,25 @@ def test_contexts_in_parallel(engine, made) -> None:
     for thread in threads:
         thread.join()
     assert not failures
+
+
+def test_a_taken_pool_is_not_waited_for(made, x) -> None:
+    """While another run has the workers, a run does all work on its own thread."""
+    with Engine(made[0]).create_context(3) as context:
+        # The bare request writes where the last run's output lies, so that is kept.
+        kept = [context.run(x)]
+        request = context._tables.requests[0]
+        busy = ctypes.c_int32.from_address(context._pool.address + driver_abi.POOL_BUSY)
+        assert context._pool.run(request) == 3
+        busy.value = 1
+        try:
+            assert context._pool.run(request) == 1
+            kept.append(context.run(x))
+        finally:
+            busy.value = 0
+        assert context._pool.run(request) == 3
+        for result in kept:
+            np.testing.assert_array_equal(result["y"], tiny_answer(x, made[1]))
 
 
 def test_one_context_from_many_threads(engine, made) -> None:

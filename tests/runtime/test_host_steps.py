@@ -50,6 +50,15 @@ class Fails(Operator):
         raise ValueError("negative axis")
 
 
+@operator("test.Writes")
+class Writes(Operator):
+    """Wrongly changes its input."""
+
+    def reference(self, x: Any) -> Any:
+        x[0] = 1
+        return x
+
+
 @operator("test.Wrong")
 class Wrong(Operator):
     """Gives another dtype than the plan says."""
@@ -156,6 +165,7 @@ def test_failures_name_the_step(made) -> None:
     data, _ = made
     for op, words in (
         (Fails(), "ValueError: negative axis; inputs: float32"),
+        (Writes(), "read-only; inputs: float32"),
         (Wrong(), r"gave float64\[64\] where the plan has f32\[64\]"),
     ):
         steps = (step(op, (tensor("input"),), (tensor("output"),)),)

@@ -44,7 +44,7 @@ class Frame:
     def run_host(self, segment: HostSegment) -> None:
         """Runs one host step and stores its results. Raises: ExecutionError."""
         step, operation = segment.step, segment.operation
-        inputs = [None if ref is None else self.value(ref) for ref in step.inputs]
+        inputs = [None if ref is None else _read_only(self.value(ref)) for ref in step.inputs]
         results = operation.run(inputs)
         for ref, result in zip(step.outputs, results, strict=False):
             if ref is None:
@@ -77,6 +77,14 @@ class Frame:
 
     def _blob(self, buffer: BufferRef) -> np.ndarray[Any, Any]:
         return self.arena if buffer.space == "arena" else self.constants
+
+
+def _read_only(value: Any) -> Any:
+    """A view that keeps a reference from changing memory that other steps read."""
+    if isinstance(value, np.ndarray):
+        value = value.view()
+        value.flags.writeable = False
+    return value
 
 
 def use_given(

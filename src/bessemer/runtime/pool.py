@@ -64,7 +64,11 @@ class Pool:
                     target=self._worker, args=(self.address, index),
                     name=f"bessemer-{index}", daemon=True,
                 )
-                worker.start()
+                try:
+                    worker.start()
+                except RuntimeError as error:
+                    _log.warning("running on %d threads instead of %d: %s", index, wanted, error)
+                    break
                 self._threads.append(worker)
             self._word(abi.POOL_SIZE, self.size)
         _log.debug("the pool has %d threads", self.size)
