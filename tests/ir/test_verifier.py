@@ -65,3 +65,12 @@ def test_all_faults_are_listed(graph):
     graph.nodes[0].output.name = "x"
     with pytest.raises(VerifyError, match=r"2 fault\(s\)[\s\S]*values are named[\s\S]*nodes are"):
         verify(graph)
+
+
+def test_wrong_placement():
+    graph = parse_graph("""graph g(%x: f32[1,4]) -> (%y) {
+      %a = Relu(%x) : f32[1,4] in %c axis 1 start 5
+      %c = Concat(%a, %a, axis=1)
+      %y = Relu(%c)
+    }""")
+    assert any("cannot lie in 'c'" in fault for fault in find_faults(graph))

@@ -24,7 +24,7 @@ def find_faults(graph: Graph, *, types: bool = True) -> list[str]:
     """All faults of a graph and of the graphs inside its operators, as sentences."""
     faults = _find_name_faults(graph) + _find_order_faults(graph) + _find_user_faults(graph)
     for value in graph.values():
-        faults += _find_constant_faults(value)
+        faults += _find_constant_faults(value) + _find_placement_faults(value)
     if types and not faults:
         for node in graph.nodes:
             faults += _find_type_faults(node, graph.source)
@@ -95,6 +95,25 @@ def _find_constant_faults(value: Value) -> list[str]:
     data = value.constant
     if known.shape != tuple(data.shape) or known.dtype != dtype_from_numpy(data.dtype):
         return [f"constant {value.name!r} is {known}, its data is {TensorType.of(data, False)}"]
+    return []
+
+
+def _find_placement_faults(value: Value) -> list[str]:
+    place = value.placement
+    if place is None:
+        return []
+    piece, whole = value.type, place.root.type
+    head = f"{value.name!r} {piece} cannot lie in {place.root.name!r} {whole}"
+    if not isinstance(piece, TensorType) or not isinstance(whole, TensorType):
+        return [head]
+    if not piece.is_static or not whole.is_static or piece.dtype != whole.dtype:
+        return [f"{head}: both need one dtype and static shapes"]
+    a, b, axis = piece.static_shape, whole.static_shape, place.axis
+    if len(a) != len(b) or not 0 <= axis < len(b):
+        return [f"{head} along axis {axis}"]
+    others = all(m == n for k, (m, n) in enumerate(zip(a, b, strict=True)) if k != axis)
+    if not others or place.start < 0 or place.start + a[axis] > b[axis]:
+        return [f"{head} at {place.start} along axis {axis}"]
     return []
 
 

@@ -6,13 +6,16 @@ from bessemer.core.shapes import Sym
 from bessemer.ir.graph import Graph, Node, Value
 from bessemer.passes.graph_pass import RewritePass, graph_pass
 from bessemer.passes.match import (
+    attribute,
     constant,
+    ints,
     is_float,
     is_number,
     make,
     rank,
     same_type,
     scalar,
+    shape,
 )
 
 
@@ -21,8 +24,8 @@ class Canonicalise(RewritePass):
     """One spelling for each meaning.
 
     Sum of many -> Add chain; Squeeze, Unsqueeze, Flatten and computed shapes -> Reshape by a
-    constant; c+x -> x+c; x**2 -> x*x; Clip from 0 and Max with 0 -> Relu; x/c -> x*(1/c) where
-    that is exact.
+    constant; Gather of one index -> Slice; c+x -> x+c; x**2 -> x*x; Clip from 0 and Max with 0
+    -> Relu; x/c -> x*(1/c) where that is exact.
     """
 
     def rewrite(self, node: Node, graph: Graph) -> Value | None:
@@ -44,6 +47,8 @@ class Canonicalise(RewritePass):
                 return self.build(graph, node, "Relu", node.inputs[:1]).output if zero else None
             case "Max" if len(node.inputs) == 2:
                 return self._max_with_zero(node, graph)
+            case "Gather":
+                return self._as_slice(node, graph)
             case "Div":
                 return self._exact_division(node, graph)
         return None
@@ -79,6 +84,22 @@ class Canonicalise(RewritePass):
         extents = np.array(node.output.tensor.static_shape, np.int64)
         wanted = graph.add_constant(f"{node.name}.shape", extents)
         return self.build(graph, node, node.op, [x, wanted]).output
+
+    def _as_slice(self, node: Node, graph: Graph) -> Value | None:
+        """Gather of one constant index -> Slice and Reshape, which can be views."""
+        data, index = node.inputs[0], ints(node.inputs[1])
+        extents, result = shape(data), shape(node.output)
+        if index is None or len(index) != 1 or extents is None or result is None or 0 in result:
+            return None
+        axis = int(attribute(node, "axis")) % len(extents)
+        start = index[0] % extents[axis]
+        bounds = [
+            graph.add_constant(f"{node.name}.{what}", np.array([number], np.int64))
+            for what, number in (("start", start), ("end", start + 1), ("axis", axis))
+        ]
+        piece = self.build(graph, node, make("Slice"), [data, *bounds])
+        wanted = graph.add_constant(f"{node.name}.shape", np.array(result, np.int64))
+        return self.build(graph, node, make("Reshape"), [piece.output, wanted]).output
 
     def _power(self, node: Node, graph: Graph) -> Value | None:
         x = node.inputs[0]

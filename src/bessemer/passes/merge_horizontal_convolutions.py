@@ -56,8 +56,7 @@ class MergeHorizontalConvolutions(GraphPass):
         if last is node and used_once(graph, node.output) and _joins(node.output.users[0][0]):
             self.no(node, f"{node.output.users[0][0].op} behind it is fused with it instead")
             return None
-        attributes = tuple((k, print_attribute(v)) for k, v in node.op.attributes().items())
-        return (id(x), attributes, weights.shape[1:], weights.dtype.str, act), last
+        return (id(x), _window_text(node), weights.shape[1:], weights.dtype.str, act), last
 
     def _merge(self, graph: Graph, pairs: list[tuple[Node, Node]]) -> None:
         first = pairs[0][0]
@@ -75,7 +74,7 @@ class MergeHorizontalConvolutions(GraphPass):
         wide = graph.add_node(
             first.op, inputs, name=stem, sources=merge_sources(*convs), before=first
         )
-        if lasts[0] is not first:
+        if lasts[0] is not convs[0]:
             wide = graph.add_node(
                 lasts[0].op, [wide.output, *lasts[0].inputs[1:]], before=first,
                 name="+".join(last.name for last in lasts), sources=merge_sources(*lasts),
@@ -90,6 +89,18 @@ class MergeHorizontalConvolutions(GraphPass):
             replace_value(graph, last.output, piece, keep_name=True)
             remove_dead(graph, last)
         self.note(f"joined {', '.join(label(conv) for conv in convs)} over one input")
+
+
+def _window_text(conv: Node) -> str:
+    """The attributes of a convolution; defaults that are spelled out are left out."""
+    kept = []
+    for name, item in conv.op.attributes().items():
+        default = (0,) if name == "pads" else (1,)
+        spelled_out = name == "kernel_shape" or (
+            isinstance(item, tuple) and set(item) <= set(default))
+        if not spelled_out:
+            kept.append(f"{name}={print_attribute(item)}")
+    return " ".join(kept)
 
 
 def _activation(graph: Graph, conv: Node) -> tuple[Node, str]:

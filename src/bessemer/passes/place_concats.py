@@ -3,6 +3,7 @@
 
 
 from bessemer.ir.graph import Graph, Node, Placement, Value
+from bessemer.ir.layout import Layout
 from bessemer.ir.operator import FusionClass
 from bessemer.ir.placement import needs_no_copy, storage_of
 from bessemer.ir.types import TensorType
@@ -174,8 +175,17 @@ def _misfit(graph: Graph, piece: Value, whole: Value, axis: int, start: int) -> 
         block = piece.layout.block_of(axis)
         if start % block or extents[axis] % block:
             return f"start {start} and extent {extents[axis]} are no multiples of block {block}"
-    is_dense = all(extent == 1 for extent in extents[:axis])
-    return "" if is_dense and piece.layout is None else _needs_dense(piece)
+    if piece.producer is not None and piece.producer.op.op_name in _ALIASES:
+        return f"it is the memory of its source, which {piece.producer.op} only names anew"
+    return "" if _is_dense(piece, axis) else _needs_dense(piece)
+
+
+def _is_dense(piece: Value, axis: int) -> bool:
+    """True if a piece cut along the axis lies in one stretch of the whole's memory."""
+    extents = piece.tensor.static_shape
+    layout = piece.layout or Layout.plain(len(extents))
+    outer = [part.axis for part in layout.parts].index(axis)
+    return all(extent == 1 for extent in layout.physical_shape(extents)[:outer])
 
 
 def _needs_dense(piece: Value) -> str:

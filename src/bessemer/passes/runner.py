@@ -25,7 +25,8 @@ class Repeat:
     rounds: int = 4
 
 
-Pipeline = Sequence[str | Repeat]
+Pipeline = Sequence[str | Repeat | GraphPass]
+"""Names, groups that repeat, or passes with their options set."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,10 @@ def run_passes(
     runner = _Runner(graph, observer, choose_inputs(graph, verify))
     for entry in pipeline:
         names = [name for name in _names(entry) if name not in disable]
+        if isinstance(entry, GraphPass):
+            if names:
+                runner.run(entry)
+            continue
         for _ in range(entry.rounds if isinstance(entry, Repeat) else 1):
             changed = [name for name in names if runner.run(PASSES.get(name)())]
             if not changed:
@@ -85,8 +90,10 @@ def run_pass(graph: Graph, item: GraphPass, *, verify: Mapping[str, Any] | bool 
     return runner.results[0]
 
 
-def _names(entry: str | Repeat) -> tuple[str, ...]:
-    return (entry,) if isinstance(entry, str) else entry.passes
+def _names(entry: str | Repeat | GraphPass) -> tuple[str, ...]:
+    if isinstance(entry, Repeat):
+        return entry.passes
+    return (entry,) if isinstance(entry, str) else (entry.pass_name,)
 
 
 class _Runner:
