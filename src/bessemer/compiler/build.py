@@ -1,0 +1,217 @@
+"""build: a model becomes an engine. One function, one line per stage."""
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import llvmlite
+import numpy as np
+import onnx
+
+import bessemer
+from bessemer.codegen.cache import ObjectCache
+from bessemer.codegen.llvm.driver import driver_module
+from bessemer.compiler.api import OptimizationProfile, check_plugins
+from bessemer.compiler.dump import Dumper
+from bessemer.compiler.kernels import CompiledKernel, compile_kernels
+from bessemer.compiler.variant import ConstantPool, Variant, lower_variant
+from bessemer.core.errors import SettingsError
+from bessemer.core.settings import settings
+from bessemer.core.shapes import Sym
+from bessemer.engine.plan import EngineData, HostStep, PassRecord, Plan
+from bessemer.frontends import import_model
+from bessemer.frontends.formats import specialize
+from bessemer.ir.graph import Graph
+from bessemer.ir.types import TensorType
+from bessemer.lower.fuse import Group
+from bessemer.passes.pipelines import run_pipeline
+from bessemer.passes.runner import PassResult
+from bessemer.runtime.engine import Engine
+from bessemer.targets import get_target
+from bessemer.targets.target import Target
+
+Progress = Callable[[str, int, int, str], None]
+LOGGER = logging.getLogger("bessemer.compiler")
+
+PRECISIONS = ("fp32",)
+TUNING = ("none", "default")
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """All that decides an engine besides the model."""
+
+    targets: tuple[Target, ...]
+    name: str | None = None
+    disable: tuple[str, ...] = ()
+    verify: Any = None
+    tune: str = "default"
+    strict: bool = True
+    fuse: bool = True
+    threads: int | None = None
+
+
+@dataclass(eq=False)
+class Compiled:
+    """A build with all its stages, for looking at; `engine` runs."""
+
+    imported: Graph
+    graph: Graph
+    passes: list[PassResult]
+    groups: list[Group]
+    fusion: list[str]
+    kernels: list[CompiledKernel]
+    variants: list[Variant]
+    plan: Plan
+    engine: Engine
+
+
+def build(
+    model: Any, *, precision: str = "fp32", calibration: Any = None,
+    profiles: Sequence[OptimizationProfile] | None = None,
+    shapes: Mapping[str, int | Sequence[int]] | None = None,
+    target: str | Sequence[str] | None = None, threads: int | None = None, tune: str = "default",
+    budget_s: float | None = None, plugins: Iterable[type] = (), strict: bool = True,
+    verify: bool | Mapping[str, np.ndarray[Any, Any]] = False, on_progress: Progress | None = None,
+    logger: logging.Logger | None = None, name: str | None = None, disable: Collection[str] = (),
+) -> Engine:
+    """Compiles a model into an engine.
+
+    `model` is a path, the bytes of a file, an onnx.ModelProto or a Graph. `shapes` fixes symbolic
+    dimensions, by symbol or by input name. `target` names one chip or several (an engine then holds
+    a variant for each); "host" is this machine. `tune` "none" and "default" choose schedules by
+    formula. `verify` compares the graph before and after every pass on random data (or on the
+    arrays given) and rolls back a pass that changes the answer. `strict` False lets nodes whose
+    operator has no tensor expression run on the host without a warning. `disable` names passes to
+    leave out. `on_progress(stage, done, total, detail)` is told how far the build is. `threads` is
+    the number of threads the engine runs on unless told otherwise; it changes no result.
+    Raises: ModelFormatError, UnsupportedOperatorError, ShapeError, SettingsError, TargetError.
+    """
+    _check_options(precision, calibration, tune, budget_s, plugins)
+    log = logger or LOGGER
+    options = BuildOptions(
+        _targets(target), name, tuple(disable), verify or None, tune, strict, threads=threads)
+    graph = import_model(model, shapes=_all_shapes(shapes, profiles))
+    compiled = compile_graph(graph, options, on_progress=on_progress, logger=log)
+    return compiled.engine
+
+
+def compile_graph(graph: Graph, options: BuildOptions, *, on_progress: Progress | None = None,
+                  logger: logging.Logger = LOGGER) -> Compiled:
+    """The whole pipeline on a graph, keeping every stage."""
+    tell = on_progress or (lambda stage, done, total, detail: None)
+    dump = Dumper.from_settings()
+    tell("import", 1, 1, graph.name)
+    imported = graph
+    graph = bind_symbols(graph.clone(), logger)
+    dump.graph("import", graph)
+    tell("optimise", 0, 1, f"{len(graph.nodes)} nodes")
+    passes = run_pipeline(graph, disable=options.disable, verify=options.verify,
+                          observer=dump.graph)
+    tell("optimise", 1, 1, f"{len(graph.nodes)} nodes")
+    constants = ConstantPool()
+    variants = []
+    for number, chip in enumerate(options.targets):
+        tell("schedule", number, len(options.targets), chip.name)
+        variants.append(lower_variant(graph.clone(), chip, constants, disable=options.disable,
+                                      verify=options.verify, fuse=options.fuse))
+        dump.variant(variants[-1])
+    tell("schedule", len(options.targets), len(options.targets), "")
+    _report_host_steps(variants[0], options.strict, logger)
+    cache = ObjectCache.from_settings()
+    objects, requires = {}, {}
+    for variant in variants:
+        def on_done(done: int, total: int, chip: Target = variant.target) -> None:
+            tell("compile", done, total, chip.name)
+
+        objects[variant.target.name] = tuple(compile_kernels(
+            variant.kernels, variant.target, cache, on_done, (driver_module(variant.target),)))
+        requires[variant.target.name] = variant.target.requires
+    tell("pack", 0, 1, "")
+    data = pack(variants, passes, constants, objects, requires, options)
+    engine = Engine(data)
+    tell("pack", 1, 1, f"{data.constant_bytes / 1e6:.1f} MB of constants")
+    first = variants[0]
+    return Compiled(imported, first.graph, [*passes, *first.passes], first.partition.groups,
+                    [str(note) for note in first.partition.notes], first.kernels, variants,
+                    data.plan, engine)
+
+
+def pack(variants: list[Variant], passes: list[PassResult], constants: ConstantPool,
+         objects: dict[str, tuple[bytes, ...]], requires: dict[str, tuple[str, ...]],
+         options: BuildOptions) -> EngineData:
+    """The engine's data: plans of all variants over one blob of constants."""
+    plans = {}
+    for variant in variants:
+        records = tuple(
+            PassRecord(r.name, r.changed, r.nodes_before, r.nodes_after, r.notes)
+            for r in (*passes, *variant.passes) if r.changed)
+        memory = replace(variant.plan.memory, weights_bytes=constants.size_bytes)
+        plans[variant.target.name] = replace(
+            variant.plan, passes=records, memory=memory, name=options.name or variant.plan.name,
+            options={"precision": "fp32", "tune": options.tune, "disable": list(options.disable),
+                     "target": variant.target.name} | (
+                         {"threads": options.threads} if options.threads else {}),
+            versions={"bessemer": bessemer.__version__, "llvmlite": llvmlite.__version__,
+                      "onnx": onnx.__version__})
+    first, *rest = plans
+    return EngineData(plans[first], objects, requires, constants.entries(),
+                      {name: plans[name] for name in rest})
+
+
+def bind_symbols(graph: Graph, logger: logging.Logger = LOGGER) -> Graph:
+    """Fixes symbolic dimensions of inputs that nothing fixed: to 1, and says so."""
+    names: set[str] = set()
+    for value in graph.inputs:
+        if isinstance(value.type, TensorType) and value.type.shape is not None:
+            for dim in value.type.shape:
+                if isinstance(dim, Sym):
+                    names |= dim.symbols()
+    if not names:
+        return graph
+    logger.warning(
+        "model %r has symbolic dimensions %s; this engine is built for 1 of each: give shapes={...} "
+        "(--shape NAME=EXTENT) for others", graph.name, ", ".join(sorted(names)))
+    return specialize(graph, {name: 1 for name in names})
+
+
+def _report_host_steps(variant: Variant, strict: bool, logger: logging.Logger) -> None:
+    steps = [step for step in variant.plan.steps if isinstance(step, HostStep)]
+    if steps and strict:
+        lines = "; ".join(f"{s.operator['op']} {s.name!r} ({s.reason})" for s in steps[:20])
+        logger.warning("%d nodes run on the host by their reference: %s", len(steps), lines)
+
+
+def _targets(target: str | Sequence[str] | None) -> tuple[Target, ...]:
+    wished = target if target is not None else settings().target or "host"
+    names = [wished] if isinstance(wished, str) else list(wished)
+    if not names:
+        raise SettingsError("target: at least one name is needed")
+    found = {chip.name: chip for chip in map(get_target, names)}
+    return tuple(found.values())
+
+
+def _all_shapes(shapes: Mapping[str, int | Sequence[int]] | None,
+                profiles: Sequence[OptimizationProfile] | None
+                ) -> dict[str, int | tuple[int, ...]] | None:
+    """Shapes given by the user; a profile's usual shape counts where none is given."""
+    result: dict[str, int | tuple[int, ...]] = {}
+    for profile in profiles or ():
+        result |= {name: tuple(usual) for name, (_, usual, _) in profile.shapes.items()}
+    for name, shape in (shapes or {}).items():
+        result[name] = shape if isinstance(shape, int) else tuple(shape)
+    return result or None
+
+
+def _check_options(precision: str, calibration: Any, tune: str, budget_s: float | None,
+                   plugins: Iterable[type]) -> None:
+    if precision not in PRECISIONS:
+        raise SettingsError(f"precision {precision!r} is not available; choose from {PRECISIONS}")
+    if calibration is not None:
+        raise SettingsError("calibration data is for lower precisions; precision is fp32")
+    if tune not in TUNING:
+        raise SettingsError(f"tune {tune!r} is not available; choose from {TUNING}")
+    if budget_s is not None and budget_s <= 0:
+        raise SettingsError(f"budget_s is {budget_s}; a positive number of seconds is expected")
+    check_plugins(plugins)

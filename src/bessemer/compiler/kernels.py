@@ -1,0 +1,126 @@
+"""Scheduled kernels to machine code: equal kernels are compiled once and cached by their loops."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import bessemer
+from bessemer.codegen.cache import ObjectCache, object_key
+from bessemer.codegen.llvm.emit import DEFAULT_PASSES, compiler_version
+from bessemer.codegen.llvm.emitter import module_text
+from bessemer.codegen.llvm.pool import CompilePool
+from bessemer.core.errors import ScheduleError
+from bessemer.lower.kernel import Kernel
+from bessemer.lower.lowering import split_stages
+from bessemer.lower.loops import Function
+from bessemer.schedule.rule import Scheduled, make_loops
+from bessemer.targets.target import Target
+from bessemer.te.expr import Load, Reduce, walk
+
+
+@dataclass(eq=False)
+class CompiledKernel:
+    """One kernel of an engine at every stage."""
+
+    name: str
+    kernel: Kernel
+    scheduled: Scheduled
+    symbol: str = ""
+
+    @property
+    def function(self) -> Function:
+        """Its loop IR."""
+        return self.scheduled.function
+
+    def text(self) -> str:
+        """What decides its machine code."""
+        params = [(b.strides, b.offset, b.dtype.name) for b in self.function.params]
+        return f"{self.function}\n{params}\n{sorted(self.function.notes.items())}"
+
+    def llvm(self, target: Target) -> str:
+        """Its LLVM IR."""
+        return module_text([self.function], target)
+
+
+def schedule_kernel(kernel: Kernel, target: Target) -> list[CompiledKernel]:
+    """The kernel by the first rule that applies; else one kernel per stage."""
+    try:
+        return [CompiledKernel(kernel.name, kernel, make_loops(kernel, target, "kernel"))]
+    except ScheduleError:
+        parts = split_stages(kernel)
+        return [CompiledKernel(p.name, p, make_loops(p, target, "kernel")) for p in parts]
+
+
+def name_symbols(kernels: list[CompiledKernel]) -> None:
+    """Names every kernel by the hash of its loops, so that equal ones share code."""
+    for entry in kernels:
+        entry.function.name = "kernel"
+        digest = hashlib.sha256(entry.text().encode()).hexdigest()
+        entry.symbol = entry.function.name = f"k_{digest[:20]}"
+
+
+@lru_cache(maxsize=1)
+def generator_fingerprint() -> str:
+    """A hash of the code generator's sources: an object in the cache is valid for one generator."""
+    root = Path(bessemer.__file__).parent
+    digest = hashlib.sha256(bessemer.__version__.encode())
+    for folder in ("codegen", "codegen/llvm"):
+        for path in sorted((root / folder).glob("*.py")):
+            digest.update(path.read_bytes())
+    digest.update((root / "lower" / "affine.py").read_bytes())
+    return digest.hexdigest()
+
+
+def compile_kernels(kernels: list[CompiledKernel], target: Target, cache: ObjectCache,
+                    on_done: Callable[[int, int], None] | None = None,
+                    extra: tuple[str, ...] = ()) -> list[bytes]:
+    """Objects of the distinct kernels in order of first use, then of the extra LLVM modules."""
+    version = f"{compiler_version()} {generator_fingerprint()}"
+    unique = {entry.symbol: entry for entry in kernels}
+    keys = {symbol: object_key(entry.text(), target, DEFAULT_PASSES, version)
+            for symbol, entry in unique.items()}
+    found = {symbol: cache.load(key) for symbol, key in keys.items()}
+    missing = [symbol for symbol, code in found.items() if code is None]
+    done = len(unique) - len(missing)
+    total = len(unique) + len(extra)
+    with CompilePool(target, cache=cache) as pool:
+        texts = [unique[symbol].llvm(target) for symbol in missing]
+        report = (lambda d, _: on_done(done + d, total)) if on_done is not None else None
+        codes = pool.compile_many([*texts, *extra], report)
+    for symbol, code in zip(missing, codes, strict=False):
+        found[symbol] = code
+        cache.store(keys[symbol], code)
+    ordered = [code for code in found.values() if code is not None]
+    return [*ordered, *codes[len(missing):]]
+
+
+def kernel_flops(kernel: Kernel) -> int:
+    """Arithmetic operations of one run, counted from the expressions (a multiply-add is two)."""
+    total = 0
+    for stage in kernel.stages:
+        body = stage.body
+        assert body is not None
+        count = 1
+        for axis in (*stage.axes, *(body.axes if isinstance(body, Reduce) else ())):
+            count *= int(axis.extent)  # type: ignore[arg-type]
+        inner = body.body if isinstance(body, Reduce) else body
+        total += count * (_operations(inner) + isinstance(body, Reduce))
+    return total
+
+
+def _operations(expr: object) -> int:
+    """Floating-point operations of an expression; index arithmetic is not counted."""
+    total = 0
+    for node in walk(expr):  # type: ignore[arg-type]
+        if isinstance(node, Load) or not node.dtype.is_float:
+            continue
+        total += type(node).__name__ in ("Binary", "Unary")
+    return total
+
+
+def kernel_bytes(kernel: Kernel) -> int:
+    """Bytes of all operands: the traffic of one run with perfect caches."""
+    return sum(operand.layout.count(operand.shape) * operand.dtype.size_bytes
+               for operand in (*kernel.inputs, *kernel.outputs))

@@ -1,0 +1,363 @@
+"""One variant of an engine: an optimised graph for one target as steps, memory and constants."""
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bessemer.compiler.kernels import (
+    CompiledKernel, kernel_bytes, kernel_flops, name_symbols, schedule_kernel,
+)
+from bessemer.compiler.memory_plan import Block, aligned, lower_bound, place_blocks
+from bessemer.core.dtypes import COMPILED, DType, f32
+from bessemer.engine.plan import (
+    Binding, BufferRef, HostStep, KernelStep, MemoryReport, MemoryRow, NodeRecord, Plan, Step,
+    TensorRef,
+)
+from bessemer.ir.codec import encode_operator
+from bessemer.ir.graph import Graph, Node, Value
+from bessemer.ir.types import TensorType
+from bessemer.lower.fuse import Group, Partition, partition
+from bessemer.lower.kernel import Operand, is_identity_load
+from bessemer.lower.loops import For, statements
+from bessemer.lower.lowering import Temporary, kernel_of
+from bessemer.lower.storage import StorageMap
+from bessemer.passes.choose_layouts import ChooseLayouts
+from bessemer.passes.runner import PassResult, run_passes
+from bessemer.targets.target import Target
+from bessemer.te.expr import Load, walk
+
+
+@dataclass(eq=False)
+class ConstantPool:
+    """Packed constants, each distinct content once; offsets are stable across variants."""
+
+    items: dict[str, tuple[int, np.ndarray[Any, Any]]] = field(default_factory=dict)
+    size_bytes: int = 0
+
+    def add(self, array: np.ndarray[Any, Any]) -> int:
+        """Byte offset of that content."""
+        data = np.ascontiguousarray(array)
+        raw = data.reshape(-1).view(np.uint8) if data.size else data.reshape(-1)
+        digest = hashlib.blake2b(raw.tobytes() if raw.nbytes < 4096 else raw.data, digest_size=20)
+        key = f"{digest.hexdigest()}:{data.nbytes}"
+        if key not in self.items:
+            self.items[key] = (self.size_bytes, data)
+            self.size_bytes += aligned(max(data.nbytes, 1))
+        return self.items[key][0]
+
+    def entries(self) -> tuple[tuple[int, np.ndarray[Any, Any]], ...]:
+        """(offset, array) pairs in order of offset."""
+        return tuple(entry for entry in self.items.values() if entry[1].nbytes)
+
+
+@dataclass(eq=False)
+class _StepDraft:
+    group: Group
+    kernel: CompiledKernel | None
+
+
+@dataclass(eq=False)
+class Variant:
+    """What `lower_variant` gives: the plan and its kernels."""
+
+    target: Target
+    graph: Graph
+    partition: Partition
+    plan: Plan
+    kernels: list[CompiledKernel]
+    passes: list[PassResult]
+
+
+def lower_variant(graph: Graph, target: Target, constants: ConstantPool, *,
+                  disable: Collection[str] = (), verify: Any = None, fuse: bool = True) -> Variant:
+    """Chooses layouts, fuses, schedules and plans the memory of a graph (which is changed)."""
+    pipeline = (ChooseLayouts(block=target.lanes(f32)), "place-concats")
+    results = run_passes(graph, pipeline, disable=disable, verify=verify)
+    groups = partition(graph, fuse)
+    _unplace_for_host(graph, groups)
+    groups = partition(graph, fuse)
+    return _Lowering(graph, target, constants, groups, results).run()
+
+
+def _unplace_for_host(graph: Graph, groups: Partition) -> None:
+    """Host operators see dense arrays: their operands must not live inside other tensors."""
+    for group in groups.groups:
+        if group.kind != "host":
+            continue
+        for value in (*group.last.inputs, *group.last.outputs):
+            if value is not None:
+                value.placement = None
+
+
+class _Lowering:
+    def __init__(self, graph: Graph, target: Target, constants: ConstantPool, groups: Partition,
+                 results: list[PassResult]) -> None:
+        self.graph, self.target, self.constants = graph, target, constants
+        self.partition, self.results = groups, results
+        self.storage = StorageMap(graph, groups)
+        self.inputs = {id(value): k for k, value in enumerate(graph.inputs)}
+        self.direct: dict[int, int] = {}  # root value -> output binding it is written to
+        self.slots: dict[int, int] = {}
+        self.blocks: dict[int, Block] = {}
+        self.owner: dict[int, Any] = {}
+        self.workspace_bytes = 0
+
+    def run(self) -> Variant:
+        """The variant."""
+        drafts: list[_StepDraft] = []
+        for group in self.partition.groups:
+            if group.kind == "host":
+                drafts.append(_StepDraft(group, None))
+            elif group.kind not in ("placed", "alias", "empty"):
+                kernel = kernel_of(group, self.storage)
+                drafts += [_StepDraft(group, part) for part in schedule_kernel(kernel, self.target)]
+        self._choose_outputs(drafts)
+        self._live(drafts)
+        self._share_in_place(drafts)
+        kernels = [draft.kernel for draft in drafts if draft.kernel is not None]
+        name_symbols(kernels)
+        blocks = list({id(block): block for block in self.blocks.values()}.values())
+        arena = place_blocks(blocks)
+        steps = tuple(self._step(draft) for draft in drafts)
+        plan = Plan(
+            self.graph.name, tuple(self._input(v) for v in self.graph.inputs),
+            tuple(self._output(k, v) for k, v in enumerate(self.graph.outputs)), steps,
+            arena_bytes=arena, host_slots=len(self.slots),
+            memory=self._report(blocks, arena), nodes=self._records(drafts),
+            notes=tuple(str(note) for note in self.partition.notes))
+        return Variant(self.target, self.graph, self.partition, plan, kernels, self.results)
+
+    # -- where values live ----------------------------------------------------------------------
+
+    def _is_slot(self, value: Value) -> bool:
+        """True if the value is a Python object between host steps."""
+        return not isinstance(value.type, TensorType) or not value.type.is_static \
+            or value.type.dtype.kind in ("string", "complex") \
+            or value.type.dtype not in COMPILED and value.type.dtype.bits < 8
+
+    def _choose_outputs(self, drafts: list[_StepDraft]) -> None:
+        """Outputs that a step can write straight into the caller's memory."""
+        produced = {id(value) for draft in drafts for value in draft.group.last.outputs}
+        seen: set[int] = set()
+        for k, value in enumerate(self.graph.outputs):
+            if id(value) not in produced or id(value) in seen or self._is_slot(value):
+                continue
+            seen.add(id(value))
+            where = self.storage.of(value)
+            if where.root is value and where.layout.is_plain:
+                self.direct[id(value)] = k
+
+    def _root_key(self, operand_key: object) -> int | None:
+        """The block that holds a value or temporary; None for constants, inputs and outputs."""
+        if isinstance(operand_key, Temporary):
+            return id(operand_key)
+        assert isinstance(operand_key, Value)
+        if operand_key.is_constant or self._is_slot(operand_key):
+            return None
+        root = self.storage.of(operand_key).root
+        if id(root) in self.inputs or id(root) in self.direct:
+            return None
+        return id(root)
+
+    def _touch(self, key: object, step: int) -> None:
+        root = self._root_key(key)
+        if root is None:
+            return
+        if root not in self.blocks:
+            self.owner[root] = key
+            if isinstance(key, Temporary):
+                size = Operand.dense(key.tensor)
+                count = size.layout.count(size.shape) * size.dtype.size_bytes
+                self.workspace_bytes = max(self.workspace_bytes, count)
+                self.blocks[root] = Block(key.name, count, step, step)
+            else:
+                assert isinstance(key, Value)
+                value = self.storage.of(key).root
+                count = self.storage.extent(value) * value.tensor.dtype.size_bytes
+                self.blocks[root] = Block(value.name, count, step, step)
+        self.blocks[root].last = max(self.blocks[root].last, step)
+
+    def _live(self, drafts: list[_StepDraft]) -> None:
+        for step, draft in enumerate(drafts):
+            if draft.kernel is not None:
+                for operand in draft.kernel.scheduled.operands:
+                    self._touch(operand.key, step)
+            else:
+                for value in (*draft.group.last.inputs, *draft.group.last.outputs):
+                    if value is not None:
+                        self._touch(value, step)
+        for value in self.graph.outputs:
+            if not self._is_slot(value):
+                self._touch(value, len(drafts))
+
+    def _share_in_place(self, drafts: list[_StepDraft]) -> None:
+        """Lets an output take the memory of an input that dies there and is read element by element."""
+        for step, draft in enumerate(drafts):
+            entry = draft.kernel
+            if entry is None or entry.scheduled.knobs.get("kblock") or len(entry.kernel.outputs) != 1:
+                continue
+            out = entry.kernel.outputs[0]
+            target = self._root_key(out.key)
+            if target is None or not self._owns(out):
+                continue
+            mine = self.blocks[target]
+            for operand in entry.kernel.inputs:
+                root = self._root_key(operand.key) if operand.constant is None else None
+                if root is None or not self._owns(operand) or mine is self.blocks[root]:
+                    continue
+                theirs = self.blocks[root]
+                if theirs.last != step or mine.first != step or theirs.size_bytes != mine.size_bytes \
+                        or operand.layout != out.layout or operand.dtype != out.dtype \
+                        or not _reads_same_element(entry, operand):
+                    continue
+                theirs.last = mine.last
+                self.blocks = {key: theirs if block is mine else block
+                               for key, block in self.blocks.items()}
+                order = [o.tensor for o in entry.scheduled.operands]
+                entry.function.notes["aliased"] = tuple(sorted(
+                    (order.index(operand.tensor), order.index(out.tensor))))
+                break
+
+    def _owns(self, operand: Operand) -> bool:
+        """True if the operand fills its root's memory."""
+        if isinstance(operand.key, Temporary):
+            return True
+        assert isinstance(operand.key, Value)
+        where = self.storage.of(operand.key)
+        return where.offset == 0 and \
+            where.layout.count(operand.key.tensor.static_shape) == self.storage.extent(where.root)
+
+    # -- references -----------------------------------------------------------------------------
+
+    def _ref(self, key: object) -> BufferRef:
+        if isinstance(key, Temporary):
+            block = self.blocks[id(key)]
+            return BufferRef("arena", block.offset, block.size_bytes)
+        assert isinstance(key, Value)
+        if self._is_slot(key):
+            if id(key) in self.inputs:
+                return BufferRef("input", self.inputs[id(key)], 0)
+            return BufferRef("host", self.slots.setdefault(id(key), len(self.slots)), 0)
+        if key.constant is not None:
+            return BufferRef("constant", self.constants.add(key.constant), key.constant.nbytes)
+        where = self.storage.of(key)
+        dtype: DType = key.tensor.dtype
+        byte = where.offset * dtype.size_bytes
+        size = self._span(key, dtype)
+        root = id(where.root)
+        if root in self.inputs:
+            return BufferRef("input", self.inputs[root], size, byte)
+        if root in self.direct:
+            return BufferRef("output", self.direct[root], size, byte)
+        return BufferRef("arena", self.blocks[root].offset + byte, size)
+
+    def _span(self, value: Value, dtype: DType) -> int:
+        """Bytes from the first to the last element of a value."""
+        where = self.storage.of(value)
+        shape = where.layout.physical_shape(value.tensor.static_shape)
+        if 0 in shape:
+            return 0
+        last = sum((n - 1) * s for n, s in zip(shape, where.strides, strict=True))
+        return (last + 1) * dtype.size_bytes
+
+    def _constant(self, operand: Operand) -> BufferRef:
+        assert operand.constant is not None
+        packed = operand.constant if operand.layout.is_plain else operand.layout.pack(
+            operand.constant)
+        return BufferRef("constant", self.constants.add(packed), packed.nbytes)
+
+    # -- the plan -------------------------------------------------------------------------------
+
+    def _step(self, draft: _StepDraft) -> Step:
+        entry = draft.kernel
+        if entry is None:
+            return self._host_step(draft.group)
+        args = tuple(self._constant(o) if o.constant is not None else self._ref(o.key)
+                     for o in entry.scheduled.operands)
+        parallel = any(isinstance(s, For) and s.kind == "parallel"
+                       for s in statements(entry.function.body))
+        knobs = " ".join(f"{k}={v}" for k, v in entry.scheduled.knobs.items())
+        return KernelStep(
+            entry.name, entry.symbol, args, entry.kernel.sources, kernel_flops(entry.kernel),
+            kernel_bytes(entry.kernel), entry.scheduled.rule,
+            f"{knobs}\n{entry.scheduled.text}".strip(), _shapes(draft.group), parallel,
+            notes=tuple(str(note) for note in draft.group.notes))
+
+    def _host_step(self, group: Group) -> HostStep:
+        node = group.last
+        return HostStep(
+            node.name, encode_operator(node.op),
+            tuple(self._tensor(v) if v is not None else None for v in node.inputs),
+            tuple(self._tensor(v) for v in node.outputs), node.sources, group.reason)
+
+    def _tensor(self, value: Value) -> TensorRef:
+        ref = self._ref(value)
+        if not isinstance(value.type, TensorType):
+            return TensorRef(ref, "", None)
+        shape = value.type.static_shape if value.type.is_static else None
+        return TensorRef(ref, value.type.dtype.name, shape)
+
+    def _input(self, value: Value) -> Binding:
+        if not isinstance(value.type, TensorType):
+            return Binding(value.name, "", None)
+        return Binding(value.name, value.type.dtype.name, _extents(value.type))
+
+    def _output(self, k: int, value: Value) -> Binding:
+        source = None if self.direct.get(id(value)) == k else self._ref(value)
+        if not isinstance(value.type, TensorType):
+            return Binding(value.name, "", None, source)
+        return Binding(value.name, value.type.dtype.name, _extents(value.type), source)
+
+    def _report(self, blocks: list[Block], arena: int) -> MemoryReport:
+        rows = []
+        for key, block in self.blocks.items():
+            owner = self.owner[key]
+            name = owner.name if isinstance(owner, Temporary) else self.storage.of(owner).root.name
+            alias = block.name if block.name != name else ""
+            rows.append(MemoryRow(name, block.offset, block.size_bytes, block.first, block.last,
+                                  alias))
+        total = sum(
+            value.tensor.size_bytes for node in self.graph.nodes for value in node.outputs
+            if not self._is_slot(value))
+        return MemoryReport(arena, self.constants.size_bytes, self.workspace_bytes, total,
+                            lower_bound(blocks), tuple(sorted(rows, key=lambda r: (r.first_step,
+                                                                                   r.value))))
+
+    def _records(self, drafts: list[_StepDraft]) -> tuple[NodeRecord, ...]:
+        step_of = {id(draft.group): k for k, draft in reversed(list(enumerate(drafts)))}
+        rows = []
+        for group in self.partition.groups:
+            why = group.reason or "; ".join(str(note) for note in group.notes) or "its own kernel"
+            rows += [NodeRecord(source, node.op.op_name, step_of.get(id(group), -1), why)
+                     for node in group.nodes for source in node.sources]
+        return tuple(rows)
+
+
+def _reads_same_element(entry: CompiledKernel, operand: Operand) -> bool:
+    """True if the kernel reads the operand only at the index that it writes."""
+    for stage in entry.kernel.stages:
+        assert stage.body is not None
+        written = any(stage is out.tensor for out in entry.kernel.outputs)
+        for node in walk(stage.body):
+            if isinstance(node, Load) and node.tensor is operand.tensor and not (
+                    written and not stage.is_reduction and is_identity_load(node, stage.axes)):
+                return False
+    return True
+
+
+def _extents(type: TensorType) -> tuple[int | str | None, ...] | None:
+    if type.shape is None:
+        return None
+    return tuple(dim if isinstance(dim, int) else str(dim) for dim in type.shape)
+
+
+def _shapes(group: Group) -> str:
+    def show(node: Node) -> str:
+        return ", ".join(str(v.type) for v in node.inputs if v is not None)
+
+    return f"{show(group.anchor)} -> {', '.join(str(v.type) for v in group.last.outputs)}"
+
+

@@ -1,0 +1,298 @@
+"""Partitions a graph into fusion groups by operator class and the three merge rules.
+
+Rule 1: consecutive injective operators merge. Rule 2: an injective operator that feeds a reduction
+merges into it. Rule 3: a complex-out-fusable operator (and a reduction) absorbs the element-wise
+operators behind it. Every merge and every refused near match is recorded with its reason.
+"""
+
+from dataclasses import dataclass, field
+
+from bessemer.ir.graph import Graph, Node, Value
+from bessemer.ir.operator import FusionClass, Unlowerable
+from bessemer.ir.placement import needs_no_copy
+from bessemer.ir.types import TensorType
+from bessemer.lower.kernel import is_expensive, is_identity_load
+from bessemer.ops.expression import NodeExpression, expression_of
+from bessemer.te.expr import Expr, Load, Reduce, Var, walk
+from bessemer.te.tensor import Tensor, stages
+
+RESHAPES = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")
+
+
+@dataclass(frozen=True)
+class FusionNote:
+    """One decision of the fuser."""
+
+    rule: str
+    first: str
+    second: str
+    joined: bool
+    reason: str = ""
+
+    def __str__(self) -> str:
+        if self.joined:
+            return f"{self.second} joins {self.first}: {self.rule}"
+        return f"{self.second} does not join {self.first}: {self.reason}"
+
+
+@dataclass(eq=False)
+class Group:
+    """Nodes that become one kernel (`kind` a fusion class), a host step, or nothing.
+
+    `reason` says why a group runs on the host or needs no kernel.
+    """
+
+    kind: str
+    nodes: list[Node]
+    reason: str = ""
+    notes: list[FusionNote] = field(default_factory=list)
+
+    @property
+    def last(self) -> Node:
+        """The node whose outputs the group produces."""
+        return self.nodes[-1]
+
+    @property
+    def name(self) -> str:
+        """Named after its anchor."""
+        return self.anchor.name
+
+    @property
+    def anchor(self) -> Node:
+        """The node of the heaviest class."""
+        order = [FusionClass.COMPLEX_OUT, FusionClass.REDUCTION]
+        for kind in order:
+            for node in self.nodes:
+                if node.op.fusion is kind:
+                    return node
+        return self.nodes[-1]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Source names of all nodes, in order, each once."""
+        return tuple(dict.fromkeys(name for node in self.nodes for name in node.sources))
+
+
+@dataclass(eq=False)
+class Partition:
+    """Groups in execution order, and what was decided."""
+
+    groups: list[Group]
+    notes: list[FusionNote]
+
+
+def partition(graph: Graph, fuse: bool = True) -> Partition:
+    """Groups of a graph whose layouts and placements are chosen; `fuse` False keeps nodes apart."""
+    return _Partitioner(graph, fuse).run()
+
+
+class _Partitioner:
+    def __init__(self, graph: Graph, fuse: bool) -> None:
+        self.graph = graph
+        self.fuse = fuse
+        self.group_of: dict[int, Group] = {}
+        self.expressions: dict[int, NodeExpression] = {}
+        self.groups: list[Group] = []
+        self.notes: list[FusionNote] = []
+        self.outputs = {id(value) for value in graph.outputs}
+        self.position = {id(node): k for k, node in enumerate(graph.nodes)}
+
+    def run(self) -> Partition:
+        for node in self.graph.nodes:
+            group = self._place(node)
+            for member in group.nodes:
+                self.group_of[id(member)] = group
+        order = {id(node): k for k, node in enumerate(self.graph.nodes)}
+        self.groups.sort(key=lambda group: order[id(group.last)])
+        return Partition(self.groups, self.notes)
+
+    def _new(self, kind: str, node: Node, reason: str = "") -> Group:
+        group = Group(kind, [node], reason)
+        self.groups.append(group)
+        return group
+
+    def _place(self, node: Node) -> Group:
+        if needs_no_copy(node):
+            return self._new("placed", node, "its pieces lie inside its tensor")
+        if is_alias(node, self.outputs):
+            return self._new("alias", node, "the same bytes under another shape")
+        try:
+            self.expressions[id(node)] = expression_of(node)
+        except Unlowerable as error:
+            return self._new("host", node, str(error))
+        if any(0 in value.tensor.static_shape for value in node.outputs) and len(node.outputs) == 1:
+            return self._new("empty", node, "it has no elements")
+        if self.fuse and node.op.fusion is FusionClass.INJECTIVE and len(node.outputs) == 1:
+            group = self._join_producer(node)
+            if group is not None:
+                return group
+        if self.fuse and node.op.fusion is FusionClass.REDUCTION:
+            group = self._new(node.op.fusion.value, node)
+            self._absorb_inputs(group, node)
+            return group
+        return self._new(node.op.fusion.value, node)
+
+    # -- rules 1 and 3 --------------------------------------------------------------------------
+
+    def _join_producer(self, node: Node) -> Group | None:
+        """The producer's group that the injective node joins, or None."""
+        best: Group | None = None
+        rank = {"complex-out-fusable": 3, "reduction": 2, "injective": 1}
+        for value in dict.fromkeys(v for v in node.inputs if v is not None):
+            producer = value.producer
+            group = self.group_of.get(id(producer)) if producer is not None else None
+            if producer is None or group is None or group.kind not in rank:
+                continue
+            reason = self._refusal(group, value, node)
+            if reason:
+                self._refuse(group, node, reason)
+                continue
+            better = best is None or (rank[group.kind], self.position[id(group.last)]) > (
+                rank[best.kind], self.position[id(best.last)])
+            if better:
+                if best is not None:
+                    self._refuse(best, node, f"it joins {group.name} instead")
+                best = group
+            else:
+                assert best is not None
+                self._refuse(group, node, f"it joins {best.name} instead")
+        if best is None:
+            return None
+        rule = "rule 1 (injective into injective)" if best.kind == "injective" else \
+            f"rule 3 (element-wise behind {best.kind})"
+        self._accept(best, node, rule)
+        best.nodes.append(node)
+        if best.kind == "injective":
+            self._merge_other_inputs(best, node)
+        return best
+
+    def _merge_other_inputs(self, group: Group, node: Node) -> None:
+        """Rule 1 for the other injective producers of a node that joined one of them."""
+        for value in dict.fromkeys(v for v in node.inputs if v is not None):
+            other = self.group_of.get(id(value.producer)) if value.producer is not None else None
+            if other is None or other is group or other.kind != "injective":
+                continue
+            if not self._refusal(other, value, node):
+                self._accept(group, other.last, "rule 1 (injective into injective)")
+                self._swallow(group, other)
+
+    def _swallow(self, group: Group, other: Group) -> None:
+        group.nodes = sorted({*group.nodes, *other.nodes}, key=lambda n: self.position[id(n)])
+        self.groups.remove(other)
+        for member in other.nodes:
+            self.group_of[id(member)] = group
+
+    def _refusal(self, group: Group, value: Value, node: Node) -> str:
+        """Empty if the node may join the group that produces the value."""
+        if value.producer is not group.last or len(group.last.outputs) > 1:
+            return "it does not read the group's only result"
+        if id(value) in self.outputs:
+            return f"{value.name} is an output of the model"
+        if any(user is not node for user, _ in value.users):
+            return f"{value.name} has {len(value.users)} users"
+        if value.placement is not None:
+            return f"{value.name} is written into {value.placement.root.name}"
+        expression = self.expressions[id(node)]
+        reading = [pair for k, v in enumerate(node.inputs) if v is value
+                   for pair in expression.loads_of(_input(expression, k))]
+        elementwise = all(
+            is_identity_load(load, stage.axes) and stage.shape == expression.outputs[0].shape
+            for stage, load in reading)
+        if group.kind != "injective":
+            if node.op.op_name == "bessemer.Reorder" or node.output.layout is None or \
+                    value.layout is None or node.output.layout.parts != value.layout.parts:
+                return f"the layout changes from {value.layout} to {node.output.layout}"
+            if not elementwise:
+                return f"it does not read {value.name} element by element"
+            return self._multi_stage_refusal(group)
+        if not elementwise and self._is_costly(group) and \
+                node.output.tensor.size_bytes > 2 * value.tensor.size_bytes:
+            return "its costly elements would be computed several times"
+        if node.op.op_name == "bessemer.Reorder" and len(group.nodes) > 8:
+            return "the group is long enough"
+        return ""
+
+    def _multi_stage_refusal(self, group: Group) -> str:
+        if len(group.anchor.outputs) > 1:
+            return f"{group.anchor.name} has several results"
+        return ""
+
+    def _is_costly(self, group: Group) -> bool:
+        return any(
+            is_expensive(stage.body) for node in group.nodes
+            for stage in stages(self.expressions[id(node)].outputs) if stage.body is not None)
+
+    # -- rule 2 ---------------------------------------------------------------------------------
+
+    def _absorb_inputs(self, group: Group, node: Node) -> None:
+        for k, value in enumerate(node.inputs):
+            producer = value.producer if value is not None else None
+            other = self.group_of.get(id(producer)) if producer is not None else None
+            if value is None or other is None or other.kind != "injective" or other is group:
+                continue
+            reason = self._input_refusal(other, value, node, k)
+            if reason:
+                self._refuse(other, node, reason)
+                continue
+            self._accept(group, other.last, "rule 2 (injective into reduction)")
+            self._swallow(group, other)
+
+    def _input_refusal(self, other: Group, value: Value, node: Node, k: int) -> str:
+        if value.producer is not other.last:
+            return "it does not read the group's result"
+        if id(value) in self.outputs:
+            return f"{value.name} is an output of the model"
+        if any(user is not node for user, _ in value.users):
+            return f"{value.name} has {len(value.users)} users"
+        if value.placement is not None:
+            return f"{value.name} is written into {value.placement.root.name}"
+        expression = self.expressions[id(node)]
+        reading = expression.loads_of(_input(expression, k))
+        for stage, load in reading:
+            axes = {id(axis) for axis in stage.axes}
+            if isinstance(stage.body, Reduce):
+                axes |= {id(axis) for axis in stage.body.axes}
+            if not all(isinstance(i, Var) and id(i) in axes or not _moves(i) for i in load.indices):
+                return "its window reads each element several times"
+        if len(reading) > 1 and self._is_costly(other):
+            return "its costly elements would be computed several times"
+        return ""
+
+    # -- records --------------------------------------------------------------------------------
+
+    def _refuse(self, group: Group, node: Node, reason: str) -> None:
+        self.notes.append(FusionNote("", group.name, node.name, False, reason))
+
+    def _accept(self, group: Group, node: Node, rule: str) -> None:
+        note = FusionNote(rule, group.name, node.name, True)
+        group.notes.append(note)
+        self.notes.append(note)
+
+
+def _input(expression: NodeExpression, k: int) -> Tensor:
+    tensor = expression.inputs[k]
+    assert tensor is not None
+    return tensor
+
+
+def _moves(index: Expr) -> bool:
+    return any(isinstance(node, (Var, Load)) for node in walk(index))
+
+
+def is_alias(node: Node, outputs: set[int]) -> bool:
+    """True if the node's result is its input's memory under another shape or layout name."""
+    x = node.inputs[0] if node.inputs else None
+    if x is None or x.constant is not None or len(node.outputs) != 1:
+        return False
+    y = node.output
+    if not isinstance(x.type, TensorType) or not isinstance(y.type, TensorType) \
+            or not x.type.is_static or not y.type.is_static or id(y) in outputs \
+            or x.placement is not None or y.placement is not None:
+        return False
+    if x.layout is None or y.layout is None:
+        return False
+    if node.op.op_name == "bessemer.Reorder":
+        return not x.layout.has_halo and x.producer is not None \
+            and x.layout.same_bytes(y.layout, x.type.static_shape) \
+            and not y.layout.has_padding(x.type.static_shape)
+    return node.op.op_name in RESHAPES and x.layout.is_plain and y.layout.is_plain

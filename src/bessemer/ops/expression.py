@@ -1,0 +1,71 @@
+"""Tensor expressions of graph nodes: what fusion, layout choice and lowering look at."""
+
+from dataclasses import dataclass
+
+from bessemer.core.dtypes import COMPILED
+from bessemer.ir.graph import Node
+from bessemer.ir.operator import Unlowerable, outputs_of
+from bessemer.ir.types import TensorType
+from bessemer.te.expr import Load, walk
+from bessemer.te.tensor import Tensor, placeholder, stages
+
+
+@dataclass(frozen=True)
+class NodeExpression:
+    """Placeholders for the inputs of a node (None where one is absent) and its output tensors."""
+
+    inputs: tuple[Tensor | None, ...]
+    outputs: tuple[Tensor, ...]
+
+    def loads_of(self, tensor: Tensor) -> list[tuple[Tensor, Load]]:
+        """Every load of a placeholder, with the compute it stands in."""
+        found = []
+        for stage in stages(self.outputs):
+            assert stage.body is not None
+            found += [(stage, node) for node in walk(stage.body)
+                      if isinstance(node, Load) and node.tensor is tensor]
+        return found
+
+
+def expression_of(node: Node) -> NodeExpression:
+    """The tensor expression of a node over fresh placeholders.
+
+    Raises: Unlowerable with the reason.
+    """
+    inputs: list[Tensor | None] = []
+    for k, value in enumerate(node.inputs):
+        if value is None:
+            inputs.append(None)
+            continue
+        if not isinstance(value.type, TensorType) or not value.type.is_static:
+            raise Unlowerable(f"input {value.name} is {value.type}: no static shape")
+        inputs.append(placeholder(value.type.dtype, value.type.static_shape, f"x{k}"))
+    return NodeExpression(tuple(inputs), lower_node(node, tuple(inputs)))
+
+
+def lower_node(node: Node, inputs: tuple[Tensor | None, ...]) -> tuple[Tensor, ...]:
+    """The output tensors of a node on given input tensors, one for each of its outputs.
+
+    Raises: Unlowerable with the reason.
+    """
+    if not node.op.has_lowering():
+        raise Unlowerable(f"{node.op} has no tensor expression")
+    for value in (*node.inputs, *node.outputs):
+        if value is None:
+            continue
+        if not isinstance(value.type, TensorType) or not value.type.is_static:
+            raise Unlowerable(f"{value.name} is {value.type}: no static shape")
+        if value.type.dtype not in COMPILED:
+            raise Unlowerable(f"{value.name} is {value.type}: kernels do not compute with it")
+    types = [value.tensor for value in node.outputs]
+    known = tuple(value.constant if value is not None else None for value in node.inputs)
+    results = outputs_of(node.op.lower(*inputs, known=known, types=tuple(types)))
+    chosen: tuple[Tensor, ...] = results[: len(node.outputs)]
+    for value, tensor in zip(node.outputs, chosen, strict=True):
+        if tensor is None:
+            raise Unlowerable(f"{node.op} gives no expression for {value.name}")
+        if tuple(tensor.shape) != value.tensor.static_shape or tensor.dtype != value.tensor.dtype:
+            raise Unlowerable(
+                f"{node.op} lowers {value.name} to {tensor.dtype}{list(tensor.shape)}, "
+                f"its type is {value.type}")
+    return chosen
