@@ -148,7 +148,7 @@ class STFT(Operator):
     )
 
 
-class Window(Operator):
+class WindowFunction(Operator):
     """Base of the window functions: a sum of cosines; periodic or symmetric.
 
     Shapes: size [] -> window [size] of `output_datatype`.
@@ -199,7 +199,7 @@ class Window(Operator):
 
 
 @operator("HannWindow")
-class HannWindow(Window):
+class HannWindow(WindowFunction):
     """The Hann window. Source: ONNX HannWindow-17."""
 
     output_datatype: str = "f32"
@@ -209,7 +209,7 @@ class HannWindow(Window):
 
 
 @operator("HammingWindow")
-class HammingWindow(Window):
+class HammingWindow(WindowFunction):
     """The Hamming window. Source: ONNX HammingWindow-17."""
 
     output_datatype: str = "f32"
@@ -219,7 +219,7 @@ class HammingWindow(Window):
 
 
 @operator("BlackmanWindow")
-class BlackmanWindow(Window):
+class BlackmanWindow(WindowFunction):
     """The Blackman window. Source: ONNX BlackmanWindow-17."""
 
     output_datatype: str = "f32"

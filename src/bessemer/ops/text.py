@@ -1,5 +1,6 @@
 """Text: StringConcat, StringNormalizer, StringSplit, RegexFullMatch, TfIdfVectorizer. Host only."""
 
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -117,7 +118,8 @@ class RegexFullMatch(Operator):
         try:
             re.compile(self.pattern)
         except re.error as error:
-            raise ShapeError(f"pattern {self.pattern!r} is no regular expression: {error}") from error
+            reason = f"pattern {self.pattern!r} is no regular expression: {error}"
+            raise ShapeError(reason) from error
         return TensorType(boolean, x.shape)
 
     def reference(self, x: Array) -> Array:
@@ -160,7 +162,7 @@ class TfIdfVectorizer(Operator):
         pool: Sequence[Any] = self.pool_strings or self.pool_int64s
         grams: dict[tuple[Any, ...], int] = {}
         starts = [*self.ngram_counts, len(pool)]
-        for size, (start, end) in enumerate(zip(starts, starts[1:], strict=False), 1):
+        for size, (start, end) in enumerate(itertools.pairwise(starts), 1):
             for place in range(start, end, size):
                 grams[tuple(pool[place : place + size])] = len(grams)
         if len(grams) != len(self.ngram_indexes):
