@@ -102,6 +102,7 @@ def test_body_errors():
     branch.node[0].input[0] = "nothing"
     with pytest.raises(ModelFormatError, match=r"uses 'nothing'|'nothing', which no"):
         import_model(proto)
-    proto = loop_model(BODY, [3], ["last", "every"], [info("i", [], TensorProto.INT64)])
-    with pytest.raises(ModelFormatError, match="the body has 1 inputs, but Loop feeds it 3"):
+    names = [info("i", [], TensorProto.INT64), info("go", [], TensorProto.BOOL), info("v", None)]
+    proto = loop_model(BODY, [3], ["last", "every"], [*names, info("more", [])])
+    with pytest.raises(ModelFormatError, match="the body has 4 inputs, but Loop feeds it 3"):
         import_model(proto)

@@ -110,7 +110,7 @@ def test_other_changes():
     one("Selu", [X], np.where(X > 0, 1.0507 * X, 1.0507 * 1.6732 * np.expm1(X)), 1)
     index = np.array([[[1, 0, 1, 0]]])
     scattered = X.copy()
-    np.put_along_axis(scattered, index, 5, 0)
+    scattered[index[0, 0], 0, np.arange(4)] = 5
     one("Scatter", [X, index, np.full((1, 1, 4), 5, np.float32)], scattered, 9)
     image = X.reshape(1, 2, 3, 4)
     pooled = np.abs(image).sum((2, 3), keepdims=True)

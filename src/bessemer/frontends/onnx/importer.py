@@ -188,7 +188,7 @@ class Frame:
             return self._expand(node)
         while node.inputs and node.inputs[-1] is None:
             node.inputs.pop()
-        subgraphs.close(self, node)
+        subgraphs.close(self, node, "captured" in cls.__dataclass_fields__)  # type: ignore[attr-defined]
         op = build_operator(cls, node.attributes, node.where)
         names = self._output_names(node)
         types = self._infer(op, node, names)

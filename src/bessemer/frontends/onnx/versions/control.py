@@ -16,11 +16,14 @@ def scan_over_batch(node: SourceNode, writer: Writer) -> SourceNode:
     The outer body holds the inner Scan, whose states and sequences are its inputs and whose final
     states and outputs it stacks along the batch again.
     """
+    body = node.attributes.get("body")
+    if body is None or len(body.input) == len(node.inputs):
+        # The inner Scan written below comes here too; it has no sequence_lens before its inputs.
+        return node
     if node.input(0) is not None:
         raise ModelFormatError(f"{node.where}: sequence_lens of Scan in opset 8 is not supported; "
                                "export the model with opset 9 or newer")
     node.inputs = node.inputs[1:]
-    body = node.pop("body")
     scanned = node.pop("num_scan_inputs", 0)
     directions = node.pop("directions", (0,) * scanned)
     names = [f"batch.{i}" for i in range(len(node.inputs))]
