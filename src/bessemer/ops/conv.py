@@ -10,16 +10,11 @@ from bessemer.core.shapes import Dim
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import load, narrow, rounded, widen
+from bessemer.ops.checks import same_dim
 from bessemer.ops.window import Window, resolve_window
 from bessemer.te import Expr, Tensor
 
 Array = np.ndarray[Any, Any]
-
-
-def same_dim(what: str, a: Dim, b: Dim) -> None:
-    """Raises ShapeError if two extents are known and differ."""
-    if isinstance(a, int) and isinstance(b, int) and a != b:
-        raise ShapeError(f"{what}: {a} and {b} differ")
 
 
 def check_conv(x: TensorType, w: TensorType, bias: TensorType | None, group: int) -> None:

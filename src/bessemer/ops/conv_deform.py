@@ -12,7 +12,8 @@ from bessemer.core.errors import ShapeError
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import elements, load, narrow, rounded, wide, widen
-from bessemer.ops.conv import channel_index, check_conv, same_dim
+from bessemer.ops.checks import same_dim
+from bessemer.ops.conv import channel_index, check_conv
 from bessemer.ops.dims import Array
 from bessemer.ops.window import Window, resolve_window
 from bessemer.te import Expr, Tensor

@@ -12,7 +12,7 @@ from bessemer.core.shapes import Dim, Shape
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import load, narrow, rounded, widen
-from bessemer.ops.conv import same_dim
+from bessemer.ops.checks import same_dim
 from bessemer.ops.dims import Array
 from bessemer.ops.window import one_each
 from bessemer.te import Expr, Tensor

@@ -6,7 +6,7 @@ from bessemer.core.dtypes import i64
 from bessemer.core.errors import ShapeError
 from bessemer.ir.operator import Operator, operator, sample
 from bessemer.ir.types import TensorType
-from bessemer.ops.conv import same_dim
+from bessemer.ops.checks import same_dim
 from bessemer.ops.dims import Array, fresh_dim
 
 

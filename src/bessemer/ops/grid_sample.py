@@ -12,7 +12,7 @@ from bessemer.core.errors import ShapeError
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import narrow, widen
-from bessemer.ops.conv import same_dim
+from bessemer.ops.checks import same_dim
 from bessemer.ops.dims import Array, fresh_dim, known_dims
 from bessemer.te import Expr, Tensor
 

@@ -14,7 +14,7 @@ from bessemer.ir.operator import Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import narrow, wide, widen
 from bessemer.ops.attention import heads_shape
-from bessemer.ops.conv import same_dim
+from bessemer.ops.checks import same_dim
 from bessemer.ops.dims import Array
 from bessemer.ops.softmax import softmax_array
 

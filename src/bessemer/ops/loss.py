@@ -11,7 +11,7 @@ from bessemer.core.shapes import Shape
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import elements, load, narrow, wide, widen
-from bessemer.ops.conv import same_dim
+from bessemer.ops.checks import same_dim
 from bessemer.ops.dims import Array
 from bessemer.ops.softmax import shifted, sum_along
 from bessemer.te import Expr, Tensor

@@ -10,6 +10,7 @@ from bessemer.core.shapes import Dim, Shape, broadcast_shapes
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import load, rounded, widen
+from bessemer.ops.checks import check_broadcasts_to
 from bessemer.te import Expr, Tensor
 
 Array = np.ndarray[Any, Any]
@@ -122,8 +123,7 @@ class Gemm(Operator):
         m, k = reversed(a.dims) if self.transA else a.dims
         inner, n = reversed(b.dims) if self.transB else b.dims
         _inner("gemm", k, inner)
-        if c is not None and c.shape is not None and broadcast_shapes((m, n), c.dims) != (m, n):
-            raise ShapeError(f"c {c} does not broadcast to [{m},{n}]")
+        check_broadcasts_to("c", c, (m, n))
         return a.with_shape((m, n))
 
     def reference(self, a: Array, b: Array, c: Array | None = None) -> Array:

@@ -8,10 +8,11 @@ import numpy as np
 from bessemer import te
 from bessemer.core.dtypes import DTYPES, DType
 from bessemer.core.errors import ShapeError
-from bessemer.core.shapes import Dim, broadcast_shapes
+from bessemer.core.shapes import Dim
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import elements, load, narrow, wide, widen
+from bessemer.ops.checks import check_broadcasts_to
 from bessemer.ops.dims import normalize_axis
 from bessemer.ops.matmul import batch_indices
 from bessemer.te import Expr, Tensor
@@ -65,18 +66,6 @@ def inverse_root(variance: Tensor, epsilon: float) -> Tensor:
     )
 
 
-def check_affine(name: str, given: TensorType | None, shape: Sequence[Dim]) -> None:
-    """Raises ShapeError if a scale or bias does not broadcast to `shape`."""
-    if given is None or given.shape is None:
-        return
-    try:
-        fits = broadcast_shapes(shape, given.dims) == tuple(shape) or not given.is_static
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ShapeError(f"{name} {given} does not broadcast to [{','.join(map(str, shape))}]")
-
-
 def check_channels(x: TensorType, **vectors: TensorType | None) -> None:
     """Raises ShapeError if a per-channel vector has not one entry per channel of x."""
     if x.shape is None:
@@ -115,8 +104,8 @@ class LayerNormalization(Operator):
         if x.shape is None:
             return x, TensorType(dtype, None), TensorType(dtype, None)
         axis = normalize_axis(self.axis, x.rank)
-        check_affine("scale", scale, x.dims)
-        check_affine("bias", bias, x.dims)
+        check_broadcasts_to("scale", scale, x.dims)
+        check_broadcasts_to("bias", bias, x.dims)
         statistics = TensorType(dtype, (*x.dims[:axis], *(1,) * (x.rank - axis)))
         return x.without_value(), statistics, statistics
 
@@ -185,7 +174,7 @@ class RMSNormalization(Operator):
     def infer(self, x: TensorType, scale: TensorType) -> TensorType:
         if x.shape is not None:
             normalize_axis(self.axis, x.rank)
-            check_affine("scale", scale, x.dims)
+            check_broadcasts_to("scale", scale, x.dims)
         return TensorType(scale.dtype, x.shape)
 
     def reference(self, x: Array, scale: Array) -> Array:

@@ -35,7 +35,7 @@ def saturate_array(values: Array, dtype: DType, saturate: bool = True) -> Array:
     """Floats rounded half to even and clipped to the type; small floats clip if `saturate`."""
     if dtype.is_integer:
         low, high = integer_range(dtype)
-        return np.clip(np.rint(values), low, high).astype(np.int64).astype(dtype.numpy)
+        return np.asarray(np.clip(np.rint(values), low, high)).astype(np.int64).astype(dtype.numpy)
     if saturate:
         top = float(ml_dtypes.finfo(dtype.numpy).max)
         values = np.clip(values, -top, top)
@@ -243,7 +243,7 @@ class DynamicQuantizeLinear(Operator):
         high = np.maximum(x.max(initial=-np.inf), np.float32(0))
         # A tensor of zeros has no range; any scale represents it exactly.
         scale = np.asarray((high - low) / np.float32(255) if high > low else 1, np.float32)
-        zero = saturate_array(np.rint(-low / scale), u8)
+        zero = saturate_array(np.asarray(-low / scale), u8)
         y = saturate_array(np.rint(x / scale) + zero.astype(np.float32), u8)
         return y, scale, zero
 

@@ -8,7 +8,7 @@ import numpy as np
 from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Dim
 from bessemer.ir.types import TensorType
-from bessemer.ops.conv import same_dim
+from bessemer.ops.checks import same_dim
 from bessemer.ops.dims import Array
 
 Activation = Callable[[Array], Array]

@@ -11,7 +11,7 @@ from bessemer.core.errors import ShapeError
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import elements, load, narrow, wide, widen
-from bessemer.ops.conv import same_dim
+from bessemer.ops.checks import same_dim
 from bessemer.ops.dims import Array, fresh_dim, known_dims
 from bessemer.ops.window import one_each
 from bessemer.te import Expr, Tensor

@@ -10,7 +10,7 @@ from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import load, narrow, widen
 from bessemer.ops.attention import heads_shape, split_heads
-from bessemer.ops.conv import same_dim
+from bessemer.ops.checks import same_dim
 from bessemer.ops.dims import Array
 from bessemer.te import Expr, Tensor
 

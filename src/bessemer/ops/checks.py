@@ -1,0 +1,25 @@
+"""Checks that shape inference shares; extents that are symbols are taken to fit."""
+
+from collections.abc import Sequence
+
+from bessemer.core.errors import ShapeError
+from bessemer.core.shapes import Dim
+from bessemer.ir.types import TensorType
+
+
+def same_dim(what: str, a: Dim, b: Dim) -> None:
+    """Raises ShapeError if two extents are known and differ."""
+    if isinstance(a, int) and isinstance(b, int) and a != b:
+        raise ShapeError(f"{what}: {a} and {b} differ")
+
+
+def check_broadcasts_to(name: str, given: TensorType | None, shape: Sequence[Dim]) -> None:
+    """Raises ShapeError if `given` does not broadcast to exactly that shape."""
+    if given is None or given.shape is None:
+        return
+    pairs = zip(reversed(given.dims), reversed(shape), strict=False)
+    fits = given.rank <= len(shape) and all(
+        a == 1 or a == b or not isinstance(a, int) or not isinstance(b, int) for a, b in pairs
+    )
+    if not fits:
+        raise ShapeError(f"{name} {given} does not broadcast to [{','.join(map(str, shape))}]")
