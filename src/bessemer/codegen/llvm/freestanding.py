@@ -148,7 +148,7 @@ def run_on_qemu(
     if problem:
         raise CodegenError(problem)
     arrays = [
-        np.frombuffer(b, np.uint8) if isinstance(b, bytes) else np.ascontiguousarray(b)
+        np.frombuffer(b, np.uint8) if isinstance(b, bytes) else np.asarray(b, order="C")
         for b in buffers
     ]
     arena, offsets = _arena(arrays)
