@@ -7,6 +7,7 @@ from bessemer.passes.graph_pass import RewritePass, graph_pass
 from bessemer.passes.match import (
     attribute,
     constant,
+    ints,
     is_op,
     make,
     merge_sources,
@@ -27,12 +28,16 @@ _BINARY = frozenset((
     "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Equal", "Less", "Greater", "And", "Or",
     "LessOrEqual", "GreaterOrEqual",
 ))
+_REDUCTIONS = frozenset((
+    "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2",
+    "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp",
+))
 Perm = tuple[int, ...]
 
 
 @graph_pass("cancel-transposes")
 class CancelTransposes(RewritePass):
-    """Transpose chains merge; Transposes sink below element-wise nodes and Concat, and into Gemm.
+    """Transpose chains merge; they sink below element-wise nodes, reductions, Concat, into Gemm.
 
     Before: Transpose(Relu(Transpose(x, p)), inverse p). After: Relu(x).
     A Transpose that moves only extents of 1 becomes a Reshape.
@@ -48,6 +53,8 @@ class CancelTransposes(RewritePass):
             return self._below_unary(node, graph)
         if name in _BINARY and len(node.inputs) == 2:
             return self._below_binary(node, graph)
+        if name in _REDUCTIONS and len(node.inputs) == 2:
+            return self._below_reduction(node, graph)
         if name == "Concat":
             return self._below_concat(node, graph)
         return None
@@ -117,6 +124,23 @@ class CancelTransposes(RewritePass):
         inverse = tuple(int(axis) for axis in np.argsort(perm))
         moved = np.ascontiguousarray(full.transpose(inverse))
         return graph.add_constant(f"{value.name}.transposed", moved)
+
+    def _below_reduction(self, node: Node, graph: Graph) -> Value | None:
+        above, axes = self._sinkable(graph, node.inputs[0]), ints(node.inputs[1])
+        if above is None or not axes:
+            return None
+        perm = perm_of(above)
+        assert perm is not None
+        reduced = {perm[axis % len(perm)] for axis in axes}
+        moved = graph.add_constant(f"{node.name}.axes", np.array(sorted(reduced), np.int64))
+        inner = self.build(graph, node, node.op, [above.inputs[0], moved])
+        if not attribute(node, "keepdims"):
+            # The axes that remain, numbered among themselves.
+            left = [axis for axis in perm if axis not in reduced]
+            perm = tuple(sorted(left).index(axis) for axis in left)
+            if not perm:
+                return inner.output
+        return self._transposed(graph, node, inner.output, perm, above)
 
     def _below_concat(self, node: Node, graph: Graph) -> Value | None:
         found = [self._sinkable(graph, value) for value in node.inputs]

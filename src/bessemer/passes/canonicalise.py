@@ -11,6 +11,7 @@ from bessemer.passes.match import (
     ints,
     is_float,
     is_number,
+    is_op,
     make,
     rank,
     same_type,
@@ -25,7 +26,7 @@ class Canonicalise(RewritePass):
 
     Sum of many -> Add chain; Squeeze, Unsqueeze, Flatten and computed shapes -> Reshape by a
     constant; Gather of one index -> Slice; c+x -> x+c; x**2 -> x*x; Clip from 0 and Max with 0
-    -> Relu; x/c -> x*(1/c) where that is exact.
+    -> Relu; x/c -> x*(1/c) where that is exact; means over the image -> GlobalAveragePool.
     """
 
     def rewrite(self, node: Node, graph: Graph) -> Value | None:
@@ -47,6 +48,10 @@ class Canonicalise(RewritePass):
                 return self.build(graph, node, "Relu", node.inputs[:1]).output if zero else None
             case "Max" if len(node.inputs) == 2:
                 return self._max_with_zero(node, graph)
+            case "ReduceMean":
+                return self._as_pool(node, graph)
+            case "AveragePool" if _covers_all(node):
+                return self.build(graph, node, "GlobalAveragePool", node.inputs).output
             case "Gather":
                 return self._as_slice(node, graph)
             case "Div":
@@ -84,6 +89,25 @@ class Canonicalise(RewritePass):
         extents = np.array(node.output.tensor.static_shape, np.int64)
         wanted = graph.add_constant(f"{node.name}.shape", extents)
         return self.build(graph, node, node.op, [x, wanted]).output
+
+    def _as_pool(self, node: Node, graph: Graph) -> Value | None:
+        """ReduceMean over all spatial axes -> GlobalAveragePool, which knows blocked layouts."""
+        x, result = node.inputs[0], shape(node.output)
+        axes = ints(node.inputs[1]) if len(node.inputs) > 1 else None
+        dims = rank(x)
+        if axes is None or dims != 4 or x is None or not is_float(x):
+            return None
+        if sorted(axis % dims for axis in axes) != [2, 3]:
+            return None
+        if not attribute(node, "keepdims") and result is None:
+            return None
+        if any(is_op(user, "Sub", "Add") for user, _ in node.output.users):
+            return None  # a mean or variance of a normalisation, which recognisers look for
+        pool = self.build(graph, node, "GlobalAveragePool", [x])
+        if attribute(node, "keepdims"):
+            return pool.output
+        wanted = graph.add_constant(f"{node.name}.shape", np.array(result, np.int64))
+        return self.build(graph, node, make("Reshape"), [pool.output, wanted]).output
 
     def _as_slice(self, node: Node, graph: Graph) -> Value | None:
         """Gather of one constant index -> Slice and Reshape, which can be views."""
@@ -126,6 +150,15 @@ class Canonicalise(RewritePass):
         assert data is not None
         inverse = graph.add_constant(f"{node.name}.factor", (1.0 / data).astype(data.dtype))
         return self.build(graph, node, "Mul", [node.inputs[0], inverse]).output
+
+
+def _covers_all(node: Node) -> bool:
+    """True for pooling whose one window is the whole input."""
+    extents, result = shape(node.inputs[0]), shape(node.output)
+    kernel = tuple(attribute(node, "kernel_shape"))
+    if extents is None or result is None or kernel != extents[2:] or set(result[2:]) != {1}:
+        return False
+    return not any(attribute(node, "pads")) and set(attribute(node, "dilations")) <= {1}
 
 
 def _is_constant(value: Value | None) -> bool:

@@ -18,6 +18,7 @@ _CLEAN = (
 OPTIMIZE_PIPELINE: Pipeline = (
     Repeat(_CLEAN, rounds=6),
     # Before weights change: a folded factor would hide the spelling.
+    "recognise-clip",
     "recognise-gelu",
     "recognise-hard-swish",
     "recognise-silu",

@@ -25,7 +25,7 @@ class RemoveNoOps(RewritePass):
 
     Also Dropout at inference, same-dtype Cast, identity Transpose, full Slice, Concat or Split of
     one, Expand and Tile that repeat nothing, and reductions over no axis. Chains of Reshape or of
-    widening Cast become one.
+    widening Cast become one; a Concat that undoes a Split goes away.
     """
 
     def rewrite(self, node: Node, graph: Graph) -> Value | None:
@@ -40,8 +40,10 @@ class RemoveNoOps(RewritePass):
                 return self._reshape(node, graph)
             case "Cast":
                 return self._cast(node, graph)
-            case "Sum" | "Max" | "Min" | "Mean" | "Concat":
-                return node.inputs[0] if len(node.inputs) == 1 else None
+            case "Sum" | "Max" | "Min" | "Mean" | "Concat" if len(node.inputs) == 1:
+                return node.inputs[0]
+            case "Concat":
+                return _undoes_split(node)
             case "Split":
                 return node.inputs[0] if len(node.outputs) == 1 and _same(node) else None
             case "Expand" | "Flatten" | "Squeeze" | "Unsqueeze":
@@ -100,6 +102,20 @@ class RemoveNoOps(RewritePass):
         return self.build(
             graph, node, node.op, [inner.inputs[0]], sources=merge_sources(inner, node)
         ).output
+
+
+def _undoes_split(node: Node) -> Value | None:
+    """The input of a Split of which the Concat joins all results in order."""
+    split = producer(node.inputs[0], "Split")
+    if split is None or len(split.outputs) != len(node.inputs):
+        return None
+    if any(a is not b for a, b in zip(split.outputs, node.inputs, strict=True)):
+        return None
+    x = split.inputs[0]
+    dims = rank(x)
+    if dims is None or (attribute(split, "axis") - attribute(node, "axis")) % dims:
+        return None
+    return x
 
 
 def _carries_name(node: Node, graph: Graph) -> bool:
