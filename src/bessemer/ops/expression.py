@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from bessemer.core.dtypes import COMPILED
 from bessemer.ir.graph import Node
+from bessemer.ir.inference import infer_node_types
 from bessemer.ir.operator import Unlowerable, outputs_of
 from bessemer.ir.types import TensorType
 from bessemer.te.expr import Load, walk
@@ -57,7 +58,7 @@ def lower_node(node: Node, inputs: tuple[Tensor | None, ...]) -> tuple[Tensor, .
             raise Unlowerable(f"{value.name} is {value.type}: no static shape")
         if value.type.dtype not in COMPILED:
             raise Unlowerable(f"{value.name} is {value.type}: kernels do not compute with it")
-    types = [value.tensor for value in node.outputs]
+    types = infer_node_types(node.op, node.inputs, node.name, sources=node.sources)
     known = tuple(value.constant if value is not None else None for value in node.inputs)
     results = outputs_of(node.op.lower(*inputs, known=known, types=tuple(types)))
     chosen: tuple[Tensor, ...] = results[: len(node.outputs)]

@@ -414,6 +414,10 @@ class Arithmetic:
 
     def bitcast(self, a: Val, dtype: DType) -> Val:
         """The same bits as another dtype."""
+        if a.dtype == boolean:
+            return self.bitcast(self.to_memory(a), dtype)
+        if dtype == boolean:
+            return self.cast(a, boolean)
         to = computed(dtype, a.lanes)
         if a.type == to:
             return Val(a.name, dtype, a.lanes)

@@ -1,12 +1,18 @@
-"""LLVM IR of the native driver: walks a job table on several threads with barriers between.
+"""LLVM IR of the native driver: walks a job table on several threads.
 
-The driver is compiled into every engine variant, so that running needs no compiler. It calls
-the C library only through pointers that the runtime stores in the pool (`core.driver_abi`), which
+The driver is compiled into every engine variant, so that running needs no compiler. It calls the
+C library only through pointers that the runtime stores in the pool (`core.driver_abi`), which
 keeps it free of inline assembly and equal on x86-64 and AArch64.
 
-The barrier is a dissemination barrier: in round r thread i raises a flag of thread i + 2**r and
-waits for its own. Each thread spins on its own cache line. Spinning turns into `sched_yield` after
-a while: a pure spin loses a whole time slice whenever another process takes a core.
+A parallel job has as many parts as the run has threads. Each thread takes its own part first, by
+raising the part's claim word to the number of the job, and then what others have not begun. So a
+thread that lost its core to another process is not waited for unless it is inside a part, and a
+run starts at once even while workers still wake up. A barrier waits until all parts so far are
+done; it spins, then yields.
+
+A worker touches a run's memory only between raising its `active` word and lowering it, and looks
+after raising whether the run is still open. The caller closes the run and then waits for active
+words to fall, so nothing is read after the caller has returned.
 """
 
 from typing import Protocol
@@ -34,128 +40,170 @@ _FUTEX_WAIT_PRIVATE = 128
 _FUTEX_WAKE_PRIVATE = 129
 _CLOCK_MONOTONIC = 1
 
-_BARRIER = """
-; Returns when all threads have called it with this counter. Counters only grow.
-define internal void @barrier(ptr %pool, i64 %tid, i64 %threads, i64 %counter) {
+_PARTS = """
+; One turn of waiting: a pause at first, later the core is offered to others.
+define internal void @relax(ptr %pool, i64 %turn) {
 entry:
-  %spins_p = getelementptr i8, ptr %pool, i64 {POOL_BARRIER_SPINS}
+  %spins_p = getelementptr i8, ptr %pool, i64 {POOL_SPINS}
   %spins = load i64, ptr %spins_p
-  %own_at = mul i64 %tid, {THREAD_BYTES}
-  %own_flags = add i64 %own_at, {FLAGS_AT}
-  %own = getelementptr i8, ptr %pool, i64 %own_flags
-  br label %round
-round:
-  %distance = phi i64 [ 1, %entry ], [ %distance_next, %next ]
-  %slot = phi i64 [ 0, %entry ], [ %slot_next, %next ]
-  %more = icmp ult i64 %distance, %threads
-  br i1 %more, label %signal, label %done
-signal:
-  %sum = add i64 %tid, %distance
-  %wraps = icmp uge i64 %sum, %threads
-  %wrapped = sub i64 %sum, %threads
-  %partner = select i1 %wraps, i64 %wrapped, i64 %sum
-  %partner_at = mul i64 %partner, {THREAD_BYTES}
-  %partner_flags = add i64 %partner_at, {FLAGS_AT}
-  %partner_slot = add i64 %partner_flags, %slot
-  %raise = getelementptr i8, ptr %pool, i64 %partner_slot
-  store atomic i64 %counter, ptr %raise release, align 8
-  %watch = getelementptr i8, ptr %own, i64 %slot
-  br label %wait
-wait:
-  %turn = phi i64 [ 0, %signal ], [ %turn_next, %spin ], [ %turn_next, %yield ]
-  %seen = load atomic i64, ptr %watch acquire, align 8
-  %arrived = icmp sge i64 %seen, %counter
-  br i1 %arrived, label %next, label %again
-again:
-  %turn_next = add i64 %turn, 1
   %patient = icmp ult i64 %turn, %spins
   br i1 %patient, label %spin, label %yield
 spin:
   {PAUSE}
-  br label %wait
+  ret void
 yield:
   %yield_p = getelementptr i8, ptr %pool, i64 {POOL_YIELD}
   %sched_yield = load ptr, ptr %yield_p
   %ignored = call i32 %sched_yield()
-  br label %wait
-next:
-  %distance_next = shl i64 %distance, 1
-  %slot_next = add i64 %slot, 8
-  br label %round
-done:
   ret void
 }
-"""
 
-_WALK = """
-define internal void @stamp(ptr %pool, i64 %tid, ptr %stamps, i64 %index) {
+; True if this thread may run the part for the job of that number. Numbers only grow.
+define internal i1 @claim(ptr %pool, i64 %part, i64 %number) {
 entry:
-  %first = icmp eq i64 %tid, 0
+  %at = mul i64 %part, {THREAD_BYTES}
+  %claim_at = add i64 %at, {CLAIM_AT}
+  %word = getelementptr i8, ptr %pool, i64 %claim_at
+  %last = load atomic i64, ptr %word monotonic, align 8
+  %taken = icmp uge i64 %last, %number
+  br i1 %taken, label %no, label %try
+try:
+  %swap = cmpxchg ptr %word, i64 %last, i64 %number acq_rel monotonic
+  %won = extractvalue { i64, i1 } %swap, 1
+  ret i1 %won
+no:
+  ret i1 false
+}
+
+; Runs the parts of one job that this thread can claim, its own first, until all are done.
+define internal void @work(ptr %pool, i64 %tid, i64 %threads, ptr %function, ptr %arguments,
+                           i64 %number, i64 %target) {
+entry:
+  %done_p = getelementptr i8, ptr %pool, i64 {POOL_DONE}
+  br label %head
+head:
+  %tried = phi i64 [ 0, %entry ], [ %tried_next, %tail ]
+  %part = phi i64 [ %tid, %entry ], [ %part_next, %tail ]
+  %mine = call i1 @claim(ptr %pool, i64 %part, i64 %number)
+  br i1 %mine, label %run, label %look
+run:
+  call void %function(ptr %arguments, i64 %part, i64 %threads)
+  %before = atomicrmw add ptr %done_p, i64 1 acq_rel
+  %after = add i64 %before, 1
+  br label %tail
+look:
+  %seen = load atomic i64, ptr %done_p acquire, align 8
+  br label %tail
+tail:
+  %done = phi i64 [ %after, %run ], [ %seen, %look ]
+  %tried_next = add i64 %tried, 1
+  %beyond = add i64 %part, 1
+  %wraps = icmp eq i64 %beyond, %threads
+  %part_next = select i1 %wraps, i64 0, i64 %beyond
+  %complete = icmp uge i64 %done, %target
+  %all = icmp eq i64 %tried_next, %threads
+  %stop = or i1 %complete, %all
+  br i1 %stop, label %end, label %head
+end:
+  ret void
+}
+
+define internal void @stamp(ptr %pool, ptr %stamps, i64 %index) {
+entry:
   %wanted = icmp ne ptr %stamps, null
-  %both = and i1 %first, %wanted
-  br i1 %both, label %take, label %done
+  br i1 %wanted, label %take, label %end
 take:
   %clock_p = getelementptr i8, ptr %pool, i64 {POOL_CLOCK}
   %clock = load ptr, ptr %clock_p
   %at = mul i64 %index, {STAMP_BYTES}
   %where = getelementptr i8, ptr %stamps, i64 %at
   %ignored = call i32 %clock(i32 {CLOCK}, ptr %where)
-  br label %done
-done:
+  br label %end
+end:
   ret void
 }
+"""
 
-; Runs all jobs as thread %tid of %threads; returns the counter of the last barrier.
-define internal i64 @walk(ptr %pool, i64 %tid, i64 %threads, ptr %jobs, i64 %count, i64 %base,
-                          ptr %stamps) {
+_LEAD = """
+; All jobs on this thread alone.
+define internal void @alone(ptr %pool, ptr %jobs, i64 %count, ptr %stamps) {
 entry:
-  call void @stamp(ptr %pool, i64 %tid, ptr %stamps, i64 0)
-  %alone = icmp eq i64 %threads, 1
-  %first = icmp eq i64 %tid, 0
+  call void @stamp(ptr %pool, ptr %stamps, i64 0)
   br label %head
 head:
-  %index = phi i64 [ 0, %entry ], [ %index_next, %tail ]
-  %counter = phi i64 [ %base, %entry ], [ %counter_next, %tail ]
+  %index = phi i64 [ 0, %entry ], [ %index_next, %job ]
   %more = icmp ult i64 %index, %count
-  br i1 %more, label %job, label %done
+  br i1 %more, label %job, label %end
 job:
   %index_next = add i64 %index, 1
   %offset = mul i64 %index, {JOB_BYTES}
-  %entry_p = getelementptr i8, ptr %jobs, i64 %offset
-  %function = load ptr, ptr %entry_p
-  %arguments_p = getelementptr i8, ptr %entry_p, i64 {JOB_ARGUMENTS}
+  %job_p = getelementptr i8, ptr %jobs, i64 %offset
+  %function = load ptr, ptr %job_p
+  %arguments_p = getelementptr i8, ptr %job_p, i64 {JOB_ARGUMENTS}
   %arguments = load ptr, ptr %arguments_p
-  %flags_p = getelementptr i8, ptr %entry_p, i64 {JOB_FLAGS}
+  call void %function(ptr %arguments, i64 0, i64 1)
+  call void @stamp(ptr %pool, ptr %stamps, i64 %index_next)
+  br label %head
+end:
+  ret void
+}
+
+; The caller's way through the jobs, as thread 0; job i has the number %run + i.
+define internal void @lead(ptr %pool, i64 %threads, ptr %jobs, i64 %count, i64 %run,
+                           ptr %stamps) {
+entry:
+  %done_p = getelementptr i8, ptr %pool, i64 {POOL_DONE}
+  call void @stamp(ptr %pool, ptr %stamps, i64 0)
+  br label %head
+head:
+  %index = phi i64 [ 0, %entry ], [ %index_next, %tail ]
+  %target = phi i64 [ 0, %entry ], [ %target_next, %tail ]
+  %more = icmp ult i64 %index, %count
+  br i1 %more, label %job, label %end
+job:
+  %index_next = add i64 %index, 1
+  %offset = mul i64 %index, {JOB_BYTES}
+  %job_p = getelementptr i8, ptr %jobs, i64 %offset
+  %function = load ptr, ptr %job_p
+  %arguments_p = getelementptr i8, ptr %job_p, i64 {JOB_ARGUMENTS}
+  %arguments = load ptr, ptr %arguments_p
+  %flags_p = getelementptr i8, ptr %job_p, i64 {JOB_FLAGS}
   %flags = load i64, ptr %flags_p
   %parallel_bit = and i64 %flags, {FLAG_PARALLEL}
   %parallel = icmp ne i64 %parallel_bit, 0
   br i1 %parallel, label %shared, label %serial
 shared:
-  call void %function(ptr %arguments, i64 %tid, i64 %threads)
+  %number = add i64 %run, %index
+  %target_shared = add i64 %target, %threads
+  call void @work(ptr %pool, i64 0, i64 %threads, ptr %function, ptr %arguments, i64 %number,
+                  i64 %target_shared)
   br label %after
 serial:
-  br i1 %first, label %one, label %after
-one:
   call void %function(ptr %arguments, i64 0, i64 1)
+  %ignored = atomicrmw add ptr %done_p, i64 1 acq_rel
+  %target_serial = add i64 %target, 1
   br label %after
 after:
+  %target_next = phi i64 [ %target_shared, %shared ], [ %target_serial, %serial ]
   %barrier_bit = and i64 %flags, {FLAG_BARRIER}
   %asked = icmp ne i64 %barrier_bit, 0
   %last = icmp eq i64 %index_next, %count
   %needed = or i1 %asked, %last
-  %not_alone = xor i1 %alone, true
-  %meet = and i1 %needed, %not_alone
-  br i1 %meet, label %barrier, label %tail
-barrier:
-  %counter_met = add i64 %counter, 1
-  call void @barrier(ptr %pool, i64 %tid, i64 %threads, i64 %counter_met)
-  br label %tail
+  br i1 %needed, label %wait, label %tail
+wait:
+  %turn = phi i64 [ 0, %after ], [ %turn_next, %again ]
+  %done = load atomic i64, ptr %done_p acquire, align 8
+  %complete = icmp uge i64 %done, %target_next
+  br i1 %complete, label %tail, label %again
+again:
+  %turn_next = add i64 %turn, 1
+  call void @relax(ptr %pool, i64 %turn)
+  br label %wait
 tail:
-  %counter_next = phi i64 [ %counter, %after ], [ %counter_met, %barrier ]
-  call void @stamp(ptr %pool, i64 %tid, ptr %stamps, i64 %index_next)
+  call void @stamp(ptr %pool, ptr %stamps, i64 %index_next)
   br label %head
-done:
-  ret i64 %counter
+end:
+  ret void
 }
 """
 
@@ -170,7 +218,7 @@ entry:
   %sleeping_p = getelementptr i8, ptr %go, i64 {THREAD_SLEEPING}
   %sleeping = load atomic i32, ptr %sleeping_p seq_cst, align 4
   %asleep = icmp ne i32 %sleeping, 0
-  br i1 %asleep, label %wake, label %done
+  br i1 %asleep, label %wake, label %end
 wake:
   %syscall_p = getelementptr i8, ptr %pool, i64 {POOL_SYSCALL}
   %syscall = load ptr, ptr %syscall_p
@@ -178,8 +226,41 @@ wake:
   %futex = load i64, ptr %futex_p
   %woken = call i64 (i64, ...) %syscall(i64 %futex, ptr %go, i64 {WAKE}, i64 1, ptr null,
                                          ptr null, i64 0)
-  br label %done
-done:
+  br label %end
+end:
+  ret void
+}
+
+; Lets no worker enter any more and waits until none is inside.
+define internal void @close(ptr %pool) {
+entry:
+  %open_p = getelementptr i8, ptr %pool, i64 {POOL_OPEN}
+  store atomic i64 0, ptr %open_p seq_cst, align 8
+  %size_p = getelementptr i8, ptr %pool, i64 {POOL_SIZE}
+  %size = load atomic i64, ptr %size_p acquire, align 8
+  br label %head
+head:
+  %tid = phi i64 [ 1, %entry ], [ %tid_next, %next ]
+  %more = icmp ult i64 %tid, %size
+  br i1 %more, label %look, label %end
+look:
+  %at = mul i64 %tid, {THREAD_BYTES}
+  %active_at = add i64 %at, {ACTIVE_AT}
+  %active_p = getelementptr i8, ptr %pool, i64 %active_at
+  br label %wait
+wait:
+  %turn = phi i64 [ 0, %look ], [ %turn_next, %again ]
+  %active = load atomic i32, ptr %active_p seq_cst, align 4
+  %left = icmp eq i32 %active, 0
+  br i1 %left, label %next, label %again
+again:
+  %turn_next = add i64 %turn, 1
+  call void @relax(ptr %pool, i64 %turn)
+  br label %wait
+next:
+  %tid_next = add i64 %tid, 1
+  br label %head
+end:
   ret void
 }
 
@@ -196,14 +277,14 @@ entry:
   %stamps_at = getelementptr i8, ptr %request, i64 {REQUEST_STAMPS}
   %stamps = load ptr, ptr %stamps_at
   %several = icmp ugt i64 %threads, 1
-  br i1 %several, label %try, label %alone
+  br i1 %several, label %try, label %single
 try:
   %busy = getelementptr i8, ptr %pool, i64 {POOL_BUSY}
   %taken = cmpxchg ptr %busy, i32 0, i32 1 acquire monotonic
   %mine = extractvalue { i32, i1 } %taken, 1
-  br i1 %mine, label %publish, label %alone
-alone:
-  %c1 = call i64 @walk(ptr %pool, i64 0, i64 1, ptr %jobs, i64 %count, i64 0, ptr %stamps)
+  br i1 %mine, label %publish, label %single
+single:
+  call void @alone(ptr %pool, ptr %jobs, i64 %count, ptr %stamps)
   ret i64 1
 publish:
   %jobs_p = getelementptr i8, ptr %pool, i64 {POOL_JOBS}
@@ -212,10 +293,15 @@ publish:
   store i64 %count, ptr %count_p
   %threads_p = getelementptr i8, ptr %pool, i64 {POOL_THREADS}
   store i64 %threads, ptr %threads_p
-  %stamps_p = getelementptr i8, ptr %pool, i64 {POOL_STAMPS}
-  store ptr %stamps, ptr %stamps_p
-  %base_p = getelementptr i8, ptr %pool, i64 {POOL_BASE}
-  %base = load i64, ptr %base_p
+  %done_p = getelementptr i8, ptr %pool, i64 {POOL_DONE}
+  store atomic i64 0, ptr %done_p monotonic, align 8
+  %run_p = getelementptr i8, ptr %pool, i64 {POOL_NEXT_RUN}
+  %last = load i64, ptr %run_p
+  %run = add i64 %last, 1
+  %run_end = add i64 %run, %count
+  store i64 %run_end, ptr %run_p
+  %open_p = getelementptr i8, ptr %pool, i64 {POOL_OPEN}
+  store atomic i64 %run, ptr %open_p seq_cst, align 8
   br label %starting
 starting:
   %tid = phi i64 [ 1, %publish ], [ %tid_next, %starting ]
@@ -224,11 +310,110 @@ starting:
   %more = icmp ult i64 %tid_next, %threads
   br i1 %more, label %starting, label %working
 working:
-  %counter = call i64 @walk(ptr %pool, i64 0, i64 %threads, ptr %jobs, i64 %count, i64 %base,
-                            ptr %stamps)
-  store i64 %counter, ptr %base_p
+  call void @lead(ptr %pool, i64 %threads, ptr %jobs, i64 %count, i64 %run, ptr %stamps)
+  call void @close(ptr %pool)
   store atomic i32 0, ptr %busy release, align 4
   ret i64 %threads
+}
+"""
+
+_FOLLOW = """
+; True, with the active word raised, if the run of that number is still open.
+define internal i1 @enter(ptr %pool, ptr %active_p, i64 %run) {
+entry:
+  store atomic i32 1, ptr %active_p seq_cst, align 4
+  %open_p = getelementptr i8, ptr %pool, i64 {POOL_OPEN}
+  %open = load atomic i64, ptr %open_p seq_cst, align 8
+  %same = icmp eq i64 %open, %run
+  br i1 %same, label %yes, label %no
+yes:
+  ret i1 true
+no:
+  store atomic i32 0, ptr %active_p release, align 4
+  ret i1 false
+}
+
+; A worker's way through the open run, if there is one that has a part for it.
+define internal void @follow(ptr %pool, i64 %tid) {
+entry:
+  %at = mul i64 %tid, {THREAD_BYTES}
+  %active_at = add i64 %at, {ACTIVE_AT}
+  %active_p = getelementptr i8, ptr %pool, i64 %active_at
+  %done_p = getelementptr i8, ptr %pool, i64 {POOL_DONE}
+  %open_p = getelementptr i8, ptr %pool, i64 {POOL_OPEN}
+  %run = load atomic i64, ptr %open_p seq_cst, align 8
+  %none = icmp eq i64 %run, 0
+  br i1 %none, label %end, label %join
+join:
+  %joined = call i1 @enter(ptr %pool, ptr %active_p, i64 %run)
+  br i1 %joined, label %read, label %end
+read:
+  %jobs_p = getelementptr i8, ptr %pool, i64 {POOL_JOBS}
+  %jobs = load ptr, ptr %jobs_p
+  %count_p = getelementptr i8, ptr %pool, i64 {POOL_COUNT}
+  %count = load i64, ptr %count_p
+  %threads_p = getelementptr i8, ptr %pool, i64 {POOL_THREADS}
+  %threads = load i64, ptr %threads_p
+  %wanted = icmp ult i64 %tid, %threads
+  br i1 %wanted, label %job, label %leave
+job:
+  %index = phi i64 [ 0, %read ], [ %index_next, %next ]
+  %target = phi i64 [ 0, %read ], [ %target_next, %next ]
+  %index_next = add i64 %index, 1
+  %offset = mul i64 %index, {JOB_BYTES}
+  %job_p = getelementptr i8, ptr %jobs, i64 %offset
+  %function = load ptr, ptr %job_p
+  %arguments_p = getelementptr i8, ptr %job_p, i64 {JOB_ARGUMENTS}
+  %arguments = load ptr, ptr %arguments_p
+  %flags_p = getelementptr i8, ptr %job_p, i64 {JOB_FLAGS}
+  %flags = load i64, ptr %flags_p
+  %parallel_bit = and i64 %flags, {FLAG_PARALLEL}
+  %parallel = icmp ne i64 %parallel_bit, 0
+  %parts = select i1 %parallel, i64 %threads, i64 1
+  %target_next = add i64 %target, %parts
+  br i1 %parallel, label %shared, label %after
+shared:
+  %number = add i64 %run, %index
+  call void @work(ptr %pool, i64 %tid, i64 %threads, ptr %function, ptr %arguments, i64 %number,
+                  i64 %target_next)
+  br label %after
+after:
+  %last = icmp eq i64 %index_next, %count
+  br i1 %last, label %leave, label %meet
+meet:
+  %barrier_bit = and i64 %flags, {FLAG_BARRIER}
+  %asked = icmp ne i64 %barrier_bit, 0
+  br i1 %asked, label %early, label %next
+early:
+  %now = load atomic i64, ptr %done_p acquire, align 8
+  %ready = icmp uge i64 %now, %target_next
+  br i1 %ready, label %next, label %outside
+outside:
+  store atomic i32 0, ptr %active_p release, align 4
+  br label %wait
+wait:
+  %turn = phi i64 [ 0, %outside ], [ %turn_next, %again ]
+  %open = load atomic i64, ptr %open_p acquire, align 8
+  %gone = icmp ne i64 %open, %run
+  br i1 %gone, label %end, label %check
+check:
+  %done = load atomic i64, ptr %done_p acquire, align 8
+  %complete = icmp uge i64 %done, %target_next
+  br i1 %complete, label %return, label %again
+again:
+  %turn_next = add i64 %turn, 1
+  call void @relax(ptr %pool, i64 %turn)
+  br label %wait
+return:
+  %back = call i1 @enter(ptr %pool, ptr %active_p, i64 %run)
+  br i1 %back, label %next, label %end
+next:
+  br label %job
+leave:
+  store atomic i32 0, ptr %active_p release, align 4
+  br label %end
+end:
+  ret void
 }
 """
 
@@ -241,10 +426,10 @@ entry:
   %go = getelementptr i8, ptr %pool, i64 %block
   %sleeping = getelementptr i8, ptr %go, i64 {THREAD_SLEEPING}
   %spins_p = getelementptr i8, ptr %pool, i64 {POOL_IDLE_SPINS}
-  %spins = load i64, ptr %spins_p
   br label %idle
 idle:
   %seen = phi i32 [ 0, %entry ], [ %now, %work ]
+  %spins = load i64, ptr %spins_p
   br label %wait
 wait:
   %turn = phi i64 [ 0, %idle ], [ %turn_next, %spin ], [ %turn, %awake ]
@@ -262,8 +447,8 @@ sleep:
   store atomic i32 1, ptr %sleeping seq_cst, align 4
   %still = load atomic i32, ptr %go seq_cst, align 4
   %same = icmp eq i32 %still, %seen
-  br i1 %same, label %block_here, label %awake
-block_here:
+  br i1 %same, label %rest, label %awake
+rest:
   %syscall_p = getelementptr i8, ptr %pool, i64 {POOL_SYSCALL}
   %syscall = load ptr, ptr %syscall_p
   %futex_p = getelementptr i8, ptr %pool, i64 {POOL_FUTEX}
@@ -279,22 +464,11 @@ check:
   %stop_p = getelementptr i8, ptr %pool, i64 {POOL_STOP}
   %stop = load atomic i64, ptr %stop_p acquire, align 8
   %stopping = icmp ne i64 %stop, 0
-  br i1 %stopping, label %done, label %work
+  br i1 %stopping, label %end, label %work
 work:
-  %jobs_p = getelementptr i8, ptr %pool, i64 {POOL_JOBS}
-  %jobs = load ptr, ptr %jobs_p
-  %count_p = getelementptr i8, ptr %pool, i64 {POOL_COUNT}
-  %count = load i64, ptr %count_p
-  %threads_p = getelementptr i8, ptr %pool, i64 {POOL_THREADS}
-  %threads = load i64, ptr %threads_p
-  %stamps_p = getelementptr i8, ptr %pool, i64 {POOL_STAMPS}
-  %stamps = load ptr, ptr %stamps_p
-  %base_p = getelementptr i8, ptr %pool, i64 {POOL_BASE}
-  %base = load i64, ptr %base_p
-  %c = call i64 @walk(ptr %pool, i64 %tid, i64 %threads, ptr %jobs, i64 %count, i64 %base,
-                      ptr %stamps)
+  call void @follow(ptr %pool, i64 %tid)
   br label %idle
-done:
+end:
   ret void
 }
 
@@ -309,12 +483,12 @@ entry:
 head:
   %tid = phi i64 [ 1, %entry ], [ %tid_next, %body ]
   %more = icmp ult i64 %tid, %size
-  br i1 %more, label %body, label %done
+  br i1 %more, label %body, label %end
 body:
   call void @start(ptr %pool, i64 %tid)
   %tid_next = add i64 %tid, 1
   br label %head
-done:
+end:
   ret void
 }
 """
@@ -341,12 +515,13 @@ def driver_module(target: HasTriple) -> str:
     }
     numbers |= {
         "PAUSE": pause,
-        "FLAGS_AT": abi.POOL_HEADER_BYTES + abi.THREAD_FLAGS,
+        "CLAIM_AT": abi.POOL_HEADER_BYTES + abi.THREAD_CLAIM,
+        "ACTIVE_AT": abi.POOL_HEADER_BYTES + abi.THREAD_ACTIVE,
         "CLOCK": _CLOCK_MONOTONIC,
         "WAIT": _FUTEX_WAIT_PRIVATE,
         "WAKE": _FUTEX_WAKE_PRIVATE,
     }
-    body = _BARRIER + _WALK + _RUN + _WORKER
+    body = _PARTS + _LEAD + _RUN + _FOLLOW + _WORKER
     for name, value in numbers.items():
         body = body.replace("{" + name + "}", str(value))
     head = f'; bessemer driver, ABI {DRIVER_ABI}\ntarget triple = "{target.triple}"\n'

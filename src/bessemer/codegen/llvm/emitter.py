@@ -61,7 +61,8 @@ class _FunctionEmitter:
         self.pointers = {id(b): f"%p{k}" for k, b in enumerate(function.params)}
         self.written = {id(s.buffer) for s in statements(function.body) if isinstance(s, Store)}
         self.counter = 0
-        self.memo: dict[tuple[int, tuple[str, ...]], Val] = {}
+        # The expression is held, so that its id stays its own.
+        self.memo: dict[tuple[int, tuple[str, ...]], tuple[Expr, Val]] = {}
         self.expanded: dict[int, tuple[Expr, Expr]] = {}
         self.math = Arithmetic(self, target)
 
@@ -407,8 +408,8 @@ class _FunctionEmitter:
         key = (id(expr), tuple(mask.name for mask in self.masks))
         found = self.memo.get(key)
         if found is None:
-            found = self.memo[key] = self.evaluate(expr)
-        return found
+            found = self.memo[key] = (expr, self.evaluate(expr))
+        return found[1]
 
     def evaluate(self, expr: Expr) -> Val:
         """The SSA value of one node."""
