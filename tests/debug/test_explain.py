@@ -73,6 +73,6 @@ def test_boxes_have_edges(graph):
     boxes = {box.title: box for box in boxes_of_graph(graph)}
     assert len(boxes["Concat"].inputs) == 2
     nodes = graph.nodes
-    grouped = boxes_of_groups(graph, [("k0", nodes[:3], False), ("k1", nodes[3:], True)])
+    grouped = boxes_of_groups(graph, [("k0", nodes[:3], "kernel"), ("k1", nodes[3:], "host")])
     assert [box.kind for box in grouped] == ["input", "kernel", "host"]
     assert set(grouped[2].inputs) == {"%x", "k0"}

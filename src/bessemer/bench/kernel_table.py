@@ -39,8 +39,9 @@ class KernelRow:
 
     def cells(self) -> tuple[str, ...]:
         """The row as texts."""
+        knobs = self.schedule.partition("\n")[0]
         return (
-            self.name, self.rule or self.kind, self.schedule or "-", f"{self.microseconds:.1f}",
+            self.name, self.rule or self.kind, knobs or "-", f"{self.microseconds:.1f}",
             f"{100 * self.share:.1f} %", f"{self.flops / 1e6:.2f}", f"{self.gflops:.1f}",
             "-" if self.of_peak is None else f"{100 * self.of_peak:.0f} %",
             f"{self.gigabytes_per_s:.1f}", self.bound_by, "+".join(self.sources),

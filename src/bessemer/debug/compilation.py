@@ -11,7 +11,7 @@ from bessemer.debug.explain import why_lines
 from bessemer.debug.layered import Box
 from bessemer.debug.page import PageData, PageKernel
 from bessemer.engine.plan import KernelStep, PassRecord, Plan
-from bessemer.ir.graph import Graph, Value
+from bessemer.ir.graph import Graph, Node, Value
 from bessemer.passes.runner import PassResult
 from bessemer.runtime.profile import Profile
 
@@ -83,14 +83,14 @@ def boxes_of_graph(graph: Graph) -> list[Box]:
 
 
 def boxes_of_groups(
-    graph: Graph, groups: Sequence[tuple[str, Sequence[Any], bool]]
+    graph: Graph, groups: Sequence[tuple[str, Sequence[Node], str]]
 ) -> list[Box]:
-    """One box per input and per group of nodes: (kernel name, nodes, runs on the host)."""
+    """One box per input and per group of nodes: (name, nodes, kind of box)."""
     boxes = [Box(f"%{v.name}", v.name, str(v.type), kind="input") for v in graph.inputs]
     owner: dict[int, str] = {id(v): f"%{v.name}" for v in graph.inputs}
     for number, (_, nodes, _) in enumerate(groups):
         owner.update((id(v), f"k{number}") for node in nodes for v in node.outputs)
-    for number, (name, nodes, on_host) in enumerate(groups):
+    for number, (name, nodes, kind) in enumerate(groups):
         key = f"k{number}"
         read: list[Value] = [v for node in nodes for v in node.inputs if v is not None]
         inputs = tuple(dict.fromkeys(owner[id(v)] for v in read if owner.get(id(v), key) != key))
@@ -98,7 +98,7 @@ def boxes_of_groups(
         sources = [source for node in nodes for source in node.sources]
         types = ", ".join(str(v.type) for v in nodes[-1].outputs) if nodes else ""
         tip = f"{name}: {ops}; {types}; from {', '.join(dict.fromkeys(sources))}"
-        boxes.append(Box(key, ops, f"{name} {types}", tip, "host" if on_host else "kernel", inputs))
+        boxes.append(Box(key, ops, f"{name} {types}", tip, kind, inputs))
     return boxes
 
 

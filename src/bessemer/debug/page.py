@@ -152,6 +152,7 @@ font-variant-numeric:tabular-nums}td.text{max-width:340px;overflow-wrap:anywhere
 pre{font-size:12px;overflow:auto}svg text{font:11px system-ui,sans-serif;fill:#1b1f24}
 svg .title{font-weight:600}.box rect{fill:#eef4ff;stroke:#5a86c5}.box.host rect{fill:#fff1e6;
 stroke:#c7782e}.box.input rect,.box.output rect{fill:#eefaf0;stroke:#4f9a63}
+.box.placed rect,.box.alias rect,.box.empty rect{fill:#f6f6f6;stroke:#b5bbc2;stroke-dasharray:4}
 .edge{fill:none;stroke:#9aa4ae}.grid{stroke:#e6e9ec}.roof{fill:none;stroke:#b3392f;stroke-width:2}
 .dot{fill:#2f6fb3;fill-opacity:.75}.dot.unmeasured{fill:none;stroke:#2f6fb3}
 .lives{fill:#9cc3e6;stroke:#ffffff}.lives:hover{fill:#2f6fb3}.lives.alias{fill:#cfe8c9}
