@@ -10,6 +10,7 @@ _CLEAN = (
     "infer-shapes",
     "canonicalise",
     "fold-constants",
+    "inline-branches",
     "remove-no-ops",
     "merge-common-subexpressions",
     "remove-dead-nodes",
