@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bessemer import te
-from bessemer.core.dtypes import COMPILED, DTYPES, DType, dtype_from_numpy, string
+from bessemer.core.dtypes import COMPILED, DTYPES, DType, boolean, dtype_from_numpy, string, u8
 from bessemer.core.errors import ShapeError
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
@@ -195,4 +195,8 @@ class BitCast(Operator):
         dtype = DTYPES[self.to]
         if x.dtype not in COMPILED or dtype not in COMPILED:
             raise Unlowerable(f"a bit cast from {x.dtype} to {dtype}")
+        if boolean in (x.dtype, dtype):
+            # A bool is one byte in memory but one bit in an expression.
+            byte = u8 if dtype == boolean else dtype
+            return te.compute(dtype, x.shape, lambda *i: te.cast(te.cast(x.at(*i), byte), dtype))
         return te.compute(dtype, x.shape, lambda *i: te.bitcast(x.at(*i), dtype))
