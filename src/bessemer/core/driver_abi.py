@@ -26,27 +26,30 @@ REQUEST_COUNT = 16
 REQUEST_THREADS = 24
 REQUEST_STAMPS = 32
 
-# The pool: a lock word, the published run, constants, then one block for each thread.
+# The pool: a lock word, the published run, constants, the state of the run, then one block for each
+# thread. Words that several threads write lie in cache lines of their own.
 POOL_BUSY = 0
 POOL_JOBS = 64
 POOL_COUNT = 72
 POOL_THREADS = 80
-POOL_BASE = 88
-POOL_STAMPS = 96
-POOL_STOP = 104
+POOL_STOP = 88
+POOL_NEXT_RUN = 96
 POOL_YIELD = 128
 POOL_SYSCALL = 136
 POOL_CLOCK = 144
-POOL_BARRIER_SPINS = 152
+POOL_SPINS = 152
 POOL_IDLE_SPINS = 160
 POOL_FUTEX = 168
 POOL_SIZE = 176
+POOL_DONE = 192
+POOL_OPEN = 200
 POOL_HEADER_BYTES = 256
 
 THREAD_BYTES = 256
 THREAD_GO = 0
 THREAD_SLEEPING = 4
-THREAD_FLAGS = 64
+THREAD_CLAIM = 64
+THREAD_ACTIVE = 128
 MAX_THREADS = 256
 
 # One time stamp: seconds and nanoseconds of the monotonic clock.

@@ -49,7 +49,7 @@ class KernelStep:
 
     `args` become the array of buffer pointers, in this order. A step that is not `parallel` runs on
     one thread only, as thread 0 of 1. `barrier_after` False allows the next kernel to start before
-    all threads have finished this one.
+    this one has finished; the two must be independent.
     """
 
     name: str

@@ -59,6 +59,10 @@ class Pool:
             return threads
         with self._lock:
             wanted = 1 if self._stopped or _exiting else min(threads, abi.MAX_THREADS)
+            if wanted > usable_cpus():
+                # Spinning would only keep the thread that is waited for from running.
+                self._word(abi.POOL_SPINS, 0)
+                self._word(abi.POOL_IDLE_SPINS, 0)
             for index in range(self.size, wanted):
                 worker = threading.Thread(
                     target=self._worker, args=(self.address, index),
@@ -96,7 +100,7 @@ class Pool:
         ):
             self._word(offset, ctypes.cast(getattr(libc, name), ctypes.c_void_p).value or 0)
         chosen = settings()
-        self._word(abi.POOL_BARRIER_SPINS, chosen.barrier_spins)
+        self._word(abi.POOL_SPINS, chosen.barrier_spins)
         self._word(abi.POOL_IDLE_SPINS, chosen.idle_spins)
         self._word(abi.POOL_FUTEX, _FUTEX_CALL[machine()])
         self._word(abi.POOL_SIZE, 1)

@@ -1,0 +1,281 @@
+"""IR text of the driver's caller side: parts of jobs, the caller's way through them, the run.
+
+Words in braces are filled in by `driver.py`.
+"""
+
+PARTS = """
+; One turn of waiting: a pause at first, later the core is offered to others.
+define internal void @relax(ptr %pool, i64 %turn) {
+entry:
+  %spins_p = getelementptr i8, ptr %pool, i64 {POOL_SPINS}
+  %spins = load i64, ptr %spins_p
+  %patient = icmp ult i64 %turn, %spins
+  br i1 %patient, label %spin, label %yield
+spin:
+  {PAUSE}
+  ret void
+yield:
+  %yield_p = getelementptr i8, ptr %pool, i64 {POOL_YIELD}
+  %sched_yield = load ptr, ptr %yield_p
+  %ignored = call i32 %sched_yield()
+  ret void
+}
+
+; True if this thread may run the part for the job of that number. Numbers only grow.
+define internal i1 @claim(ptr %pool, i64 %part, i64 %number) {
+entry:
+  %at = mul i64 %part, {THREAD_BYTES}
+  %claim_at = add i64 %at, {CLAIM_AT}
+  %word = getelementptr i8, ptr %pool, i64 %claim_at
+  %last = load atomic i64, ptr %word monotonic, align 8
+  %taken = icmp uge i64 %last, %number
+  br i1 %taken, label %no, label %try
+try:
+  %swap = cmpxchg ptr %word, i64 %last, i64 %number acq_rel monotonic
+  %won = extractvalue { i64, i1 } %swap, 1
+  ret i1 %won
+no:
+  ret i1 false
+}
+
+; Runs the parts of one job that this thread can claim, its own first, until all are done.
+define internal void @work(ptr %pool, i64 %tid, i64 %threads, ptr %function, ptr %arguments,
+                           i64 %number, i64 %target) {
+entry:
+  %done_p = getelementptr i8, ptr %pool, i64 {POOL_DONE}
+  br label %head
+head:
+  %tried = phi i64 [ 0, %entry ], [ %tried_next, %tail ]
+  %part = phi i64 [ %tid, %entry ], [ %part_next, %tail ]
+  %mine = call i1 @claim(ptr %pool, i64 %part, i64 %number)
+  br i1 %mine, label %run, label %look
+run:
+  call void %function(ptr %arguments, i64 %part, i64 %threads)
+  %before = atomicrmw add ptr %done_p, i64 1 acq_rel
+  %after = add i64 %before, 1
+  br label %tail
+look:
+  %seen = load atomic i64, ptr %done_p acquire, align 8
+  br label %tail
+tail:
+  %done = phi i64 [ %after, %run ], [ %seen, %look ]
+  %tried_next = add i64 %tried, 1
+  %beyond = add i64 %part, 1
+  %wraps = icmp eq i64 %beyond, %threads
+  %part_next = select i1 %wraps, i64 0, i64 %beyond
+  %complete = icmp uge i64 %done, %target
+  %all = icmp eq i64 %tried_next, %threads
+  %stop = or i1 %complete, %all
+  br i1 %stop, label %end, label %head
+end:
+  ret void
+}
+
+define internal void @stamp(ptr %pool, ptr %stamps, i64 %index) {
+entry:
+  %wanted = icmp ne ptr %stamps, null
+  br i1 %wanted, label %take, label %end
+take:
+  %clock_p = getelementptr i8, ptr %pool, i64 {POOL_CLOCK}
+  %clock = load ptr, ptr %clock_p
+  %at = mul i64 %index, {STAMP_BYTES}
+  %where = getelementptr i8, ptr %stamps, i64 %at
+  %ignored = call i32 %clock(i32 {CLOCK}, ptr %where)
+  br label %end
+end:
+  ret void
+}
+"""
+
+LEAD = """
+; All jobs on this thread alone.
+define internal void @alone(ptr %pool, ptr %jobs, i64 %count, ptr %stamps) {
+entry:
+  call void @stamp(ptr %pool, ptr %stamps, i64 0)
+  br label %head
+head:
+  %index = phi i64 [ 0, %entry ], [ %index_next, %job ]
+  %more = icmp ult i64 %index, %count
+  br i1 %more, label %job, label %end
+job:
+  %index_next = add i64 %index, 1
+  %offset = mul i64 %index, {JOB_BYTES}
+  %job_p = getelementptr i8, ptr %jobs, i64 %offset
+  %function = load ptr, ptr %job_p
+  %arguments_p = getelementptr i8, ptr %job_p, i64 {JOB_ARGUMENTS}
+  %arguments = load ptr, ptr %arguments_p
+  call void %function(ptr %arguments, i64 0, i64 1)
+  call void @stamp(ptr %pool, ptr %stamps, i64 %index_next)
+  br label %head
+end:
+  ret void
+}
+
+; The caller's way through the jobs, as thread 0; job i has the number %run + i.
+define internal void @lead(ptr %pool, i64 %threads, ptr %jobs, i64 %count, i64 %run,
+                           ptr %stamps) {
+entry:
+  %done_p = getelementptr i8, ptr %pool, i64 {POOL_DONE}
+  call void @stamp(ptr %pool, ptr %stamps, i64 0)
+  br label %head
+head:
+  %index = phi i64 [ 0, %entry ], [ %index_next, %tail ]
+  %target = phi i64 [ 0, %entry ], [ %target_next, %tail ]
+  %more = icmp ult i64 %index, %count
+  br i1 %more, label %job, label %end
+job:
+  %index_next = add i64 %index, 1
+  %offset = mul i64 %index, {JOB_BYTES}
+  %job_p = getelementptr i8, ptr %jobs, i64 %offset
+  %function = load ptr, ptr %job_p
+  %arguments_p = getelementptr i8, ptr %job_p, i64 {JOB_ARGUMENTS}
+  %arguments = load ptr, ptr %arguments_p
+  %flags_p = getelementptr i8, ptr %job_p, i64 {JOB_FLAGS}
+  %flags = load i64, ptr %flags_p
+  %parallel_bit = and i64 %flags, {FLAG_PARALLEL}
+  %parallel = icmp ne i64 %parallel_bit, 0
+  br i1 %parallel, label %shared, label %serial
+shared:
+  %number = add i64 %run, %index
+  %target_shared = add i64 %target, %threads
+  call void @work(ptr %pool, i64 0, i64 %threads, ptr %function, ptr %arguments, i64 %number,
+                  i64 %target_shared)
+  br label %after
+serial:
+  call void %function(ptr %arguments, i64 0, i64 1)
+  %ignored = atomicrmw add ptr %done_p, i64 1 acq_rel
+  %target_serial = add i64 %target, 1
+  br label %after
+after:
+  %target_next = phi i64 [ %target_shared, %shared ], [ %target_serial, %serial ]
+  %barrier_bit = and i64 %flags, {FLAG_BARRIER}
+  %asked = icmp ne i64 %barrier_bit, 0
+  %last = icmp eq i64 %index_next, %count
+  %needed = or i1 %asked, %last
+  br i1 %needed, label %wait, label %tail
+wait:
+  %turn = phi i64 [ 0, %after ], [ %turn_next, %again ]
+  %done = load atomic i64, ptr %done_p acquire, align 8
+  %complete = icmp uge i64 %done, %target_next
+  br i1 %complete, label %tail, label %again
+again:
+  %turn_next = add i64 %turn, 1
+  call void @relax(ptr %pool, i64 %turn)
+  br label %wait
+tail:
+  call void @stamp(ptr %pool, ptr %stamps, i64 %index_next)
+  br label %head
+end:
+  ret void
+}
+"""
+
+RUN = """
+; Starts worker %tid: bumps its go word and wakes it if it sleeps.
+define internal void @start(ptr %pool, i64 %tid) {
+entry:
+  %at = mul i64 %tid, {THREAD_BYTES}
+  %block = add i64 %at, {POOL_HEADER_BYTES}
+  %go = getelementptr i8, ptr %pool, i64 %block
+  %old = atomicrmw add ptr %go, i32 1 seq_cst
+  %sleeping_p = getelementptr i8, ptr %go, i64 {THREAD_SLEEPING}
+  %sleeping = load atomic i32, ptr %sleeping_p seq_cst, align 4
+  %asleep = icmp ne i32 %sleeping, 0
+  br i1 %asleep, label %wake, label %end
+wake:
+  %syscall_p = getelementptr i8, ptr %pool, i64 {POOL_SYSCALL}
+  %syscall = load ptr, ptr %syscall_p
+  %futex_p = getelementptr i8, ptr %pool, i64 {POOL_FUTEX}
+  %futex = load i64, ptr %futex_p
+  %woken = call i64 (i64, ...) %syscall(i64 %futex, ptr %go, i64 {WAKE}, i64 1, ptr null,
+                                         ptr null, i64 0)
+  br label %end
+end:
+  ret void
+}
+
+; Lets no worker enter any more and waits until none is inside.
+define internal void @close(ptr %pool) {
+entry:
+  %open_p = getelementptr i8, ptr %pool, i64 {POOL_OPEN}
+  store atomic i64 0, ptr %open_p seq_cst, align 8
+  %size_p = getelementptr i8, ptr %pool, i64 {POOL_SIZE}
+  %size = load atomic i64, ptr %size_p acquire, align 8
+  br label %head
+head:
+  %tid = phi i64 [ 1, %entry ], [ %tid_next, %next ]
+  %more = icmp ult i64 %tid, %size
+  br i1 %more, label %look, label %end
+look:
+  %at = mul i64 %tid, {THREAD_BYTES}
+  %active_at = add i64 %at, {ACTIVE_AT}
+  %active_p = getelementptr i8, ptr %pool, i64 %active_at
+  br label %wait
+wait:
+  %turn = phi i64 [ 0, %look ], [ %turn_next, %again ]
+  %active = load atomic i32, ptr %active_p seq_cst, align 4
+  %left = icmp eq i32 %active, 0
+  br i1 %left, label %next, label %again
+again:
+  %turn_next = add i64 %turn, 1
+  call void @relax(ptr %pool, i64 %turn)
+  br label %wait
+next:
+  %tid_next = add i64 %tid, 1
+  br label %head
+end:
+  ret void
+}
+
+; Runs a request's jobs; returns the number of threads used: 1 if another run has the pool.
+define i64 @{RUN}(ptr %request) {
+entry:
+  %pool = load ptr, ptr %request
+  %jobs_at = getelementptr i8, ptr %request, i64 {REQUEST_JOBS}
+  %jobs = load ptr, ptr %jobs_at
+  %count_at = getelementptr i8, ptr %request, i64 {REQUEST_COUNT}
+  %count = load i64, ptr %count_at
+  %threads_at = getelementptr i8, ptr %request, i64 {REQUEST_THREADS}
+  %threads = load i64, ptr %threads_at
+  %stamps_at = getelementptr i8, ptr %request, i64 {REQUEST_STAMPS}
+  %stamps = load ptr, ptr %stamps_at
+  %several = icmp ugt i64 %threads, 1
+  br i1 %several, label %try, label %single
+try:
+  %busy = getelementptr i8, ptr %pool, i64 {POOL_BUSY}
+  %taken = cmpxchg ptr %busy, i32 0, i32 1 acquire monotonic
+  %mine = extractvalue { i32, i1 } %taken, 1
+  br i1 %mine, label %publish, label %single
+single:
+  call void @alone(ptr %pool, ptr %jobs, i64 %count, ptr %stamps)
+  ret i64 1
+publish:
+  %jobs_p = getelementptr i8, ptr %pool, i64 {POOL_JOBS}
+  store ptr %jobs, ptr %jobs_p
+  %count_p = getelementptr i8, ptr %pool, i64 {POOL_COUNT}
+  store i64 %count, ptr %count_p
+  %threads_p = getelementptr i8, ptr %pool, i64 {POOL_THREADS}
+  store i64 %threads, ptr %threads_p
+  %done_p = getelementptr i8, ptr %pool, i64 {POOL_DONE}
+  store atomic i64 0, ptr %done_p monotonic, align 8
+  %run_p = getelementptr i8, ptr %pool, i64 {POOL_NEXT_RUN}
+  %last = load i64, ptr %run_p
+  %run = add i64 %last, 1
+  %run_end = add i64 %run, %count
+  store i64 %run_end, ptr %run_p
+  %open_p = getelementptr i8, ptr %pool, i64 {POOL_OPEN}
+  store atomic i64 %run, ptr %open_p seq_cst, align 8
+  br label %starting
+starting:
+  %tid = phi i64 [ 1, %publish ], [ %tid_next, %starting ]
+  call void @start(ptr %pool, i64 %tid)
+  %tid_next = add i64 %tid, 1
+  %more = icmp ult i64 %tid_next, %threads
+  br i1 %more, label %starting, label %working
+working:
+  call void @lead(ptr %pool, i64 %threads, ptr %jobs, i64 %count, i64 %run, ptr %stamps)
+  call void @close(ptr %pool)
+  store atomic i32 0, ptr %busy release, align 4
+  ret i64 %threads
+}
+"""
