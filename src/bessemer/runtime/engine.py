@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from bessemer.core.errors import InputError
+from bessemer.core.errors import InputError, TargetError
 from bessemer.engine.check import check_engine
 from bessemer.engine.file import write_engine
 from bessemer.engine.plan import Binding, EngineData, MemoryReport, MemoryRow, Plan, Step
@@ -26,21 +26,33 @@ class Engine:
     made by `create_context` run in parallel.
     """
 
-    def __init__(self, data: EngineData, constants: Constants | None = None) -> None:
+    def __init__(
+        self, data: EngineData, constants: Constants | None = None, *, foreign: bool = False
+    ) -> None:
         """Makes an engine from data in memory (`bessemer.load` does it from a file).
+
+        `foreign` allows data for other machines only: the engine can then be saved and inspected,
+        but not run.
 
         Raises: EngineFormatError for inconsistent data, TargetError if no variant fits this
         machine.
         """
         check_engine(data)
-        variant = choose_variant(data.plan.name, data.objects, data.requires)
         if constants is None:
             constants = Constants.gather(data)
             # The gathered copy stands in for the originals, so that they can be freed.
             data = dataclasses.replace(data, constants=((0, constants.blob),))
         self._data = data
-        self._program = Program(data, variant, constants)
-        plan = self._program.plan
+        self._program: Program | None = None
+        self._unfit: TargetError | None = None
+        try:
+            variant = choose_variant(data.plan.name, data.objects, data.requires)
+            self._program = Program(data, variant, constants)
+        except TargetError as error:
+            if not foreign:
+                raise
+            self._unfit = error
+        plan = self.plan
         self._signature = Signature(f"engine {plan.name!r}", plan.inputs, plan.outputs)
         self._context: ExecutionContext | None = None
         self._lock = threading.Lock()
@@ -55,12 +67,12 @@ class Engine:
     @property
     def plan(self) -> Plan:
         """The plan that this machine runs."""
-        return self._program.plan
+        return self._data.plan if self._program is None else self._program.plan
 
     @property
     def variant(self) -> str | None:
-        """The machine-code variant in use; None if nothing was compiled."""
-        return self._program.variant
+        """The machine-code variant in use; None if nothing was compiled or none fits."""
+        return None if self._program is None else self._program.variant
 
     @property
     def data(self) -> EngineData:
@@ -123,7 +135,14 @@ class Engine:
     # --- running ---------------------------------------------------------------------------------
 
     def create_context(self, threads: int | None = None) -> ExecutionContext:
-        """A new context with its own arena; `threads` overrides the engine's number."""
+        """A new context with its own arena; `threads` overrides the engine's number.
+
+        Raises: SettingsError for an impossible number, TargetError on a machine that the engine
+        was not built for.
+        """
+        if self._program is None:
+            assert self._unfit is not None
+            raise self._unfit
         wanted = check_threads(threads)
         if wanted is None:
             built = self.plan.options.get("threads")
