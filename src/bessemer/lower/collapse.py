@@ -13,7 +13,7 @@ from bessemer.core.dtypes import i64
 from bessemer.ir.layout import Layout, Part
 from bessemer.lower.affine import linear
 from bessemer.lower.kernel import Kernel, Operand, axis_ranges, shape_of
-from bessemer.te.expr import Expr, Load, Reduce, Var, const, rewrite, substitute, walk
+from bessemer.te.expr import Expr, Load, Reduce, Var, const, loads, rewrite, substitute, walk
 from bessemer.te.tensor import IterVar, Tensor
 
 
@@ -105,7 +105,10 @@ class _Merge:
         """True if the merge is legal; fills `places`."""
         for stage in self.kernel.stages:
             pair = self.pair(stage)
-            if pair is not None and not self._check_stage(stage, pair):
+            if pair is None:
+                assert stage.body is not None
+                self.untouched |= {id(load.tensor) for load in loads(stage.body)}
+            elif not self._check_stage(stage, pair):
                 return False
             if not self.reducing and not self._place(stage, self.j, pair):
                 return False
@@ -246,9 +249,8 @@ def _merge_stage(stage: Tensor, attempt: _Merge, made: dict[int, Tensor]) -> Ten
         dim = attempt.places.get(id(node.tensor))
         indices = node.indices
         if dim is not None:
-            assert fresh is not None or not attempt.reducing
-            if fresh is not None:
-                indices = (*indices[:dim], fresh, *indices[dim + 2:])
+            assert fresh is not None
+            indices = (*indices[:dim], fresh, *indices[dim + 2:])
         return Load(tensor, indices, node.dtype, node.fill)
 
     return Tensor(stage.name, stage.dtype, shape, axes, rewrite(body, visit))
