@@ -290,7 +290,7 @@ class LabelEncoder(Operator):
 
     def _keys(self) -> list[Any]:
         if self.keys_tensor is not None:
-            return self.keys_tensor.reshape(-1).tolist()
+            return list(self.keys_tensor.reshape(-1).tolist())
         return list(self.keys_strings or self.keys_floats or self.keys_int64s)
 
     def infer(self, x: TensorType) -> TensorType:

@@ -41,7 +41,7 @@ def transform_scores(scores: Array, name: str) -> Array:
         total = values.sum(axis=1, keepdims=True)
         return np.asarray(np.where(total == 0, 0.5, values / np.where(total == 0, 1, total)))
     if name == "PROBIT":
-        return np.vectorize(_probit, otypes=[scores.dtype])(scores)
+        return np.asarray(np.vectorize(_probit, otypes=[scores.dtype])(scores))
     return scores
 
 

@@ -73,7 +73,7 @@ class Forest:
             total = np.nansum(found, axis=1)
             return np.asarray(total / max(len(self.roots), 1) if aggregate == "AVERAGE" else total)
         pick = np.fmin if aggregate == "MIN" else np.fmax
-        return np.nan_to_num(pick.reduce(found, axis=1))
+        return np.asarray(np.nan_to_num(pick.reduce(found, axis=1)))
 
 
 def make_forest(op: Any, prefix: str) -> Forest:
@@ -108,7 +108,7 @@ def make_forest(op: Any, prefix: str) -> Forest:
     ]
     missing = op.nodes_missing_value_tracks_true or (0,) * count
     return Forest(
-        np.asarray(op.nodes_featureids, np.int64), modes, split, *children,
+        np.asarray(op.nodes_featureids, np.int64), modes, split, children[0], children[1],
         np.asarray(missing, np.int64), roots, votes,
     )
 
