@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from bessemer.ir.parser import parse_graph
@@ -80,8 +79,3 @@ class PassCase(pytest.Item):
 
 class PassMismatch(Exception):
     pass
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)

@@ -16,7 +16,7 @@ class FoldConstants(GraphPass):
     """op(constants) -> constant; also what shape inference knows, as Shape of a static type."""
 
     largest_bytes: int = 64 << 20
-    """Results above this stay computed."""
+    """Results above this stay computed, unless their inputs are as large (a transposed weight)."""
     largest_growth: int = 16
     """Results above 1 MiB that are this many times larger than their inputs stay computed."""
 
@@ -67,4 +67,4 @@ class FoldConstants(GraphPass):
         total = sum(sizes)
         given = sum(v.constant.nbytes for v in node.inputs if v and v.constant is not None)
         grown = total > 1 << 20 and total > self.largest_growth * max(given, 1)
-        return total > self.largest_bytes or grown
+        return (total > self.largest_bytes and total > given) or grown

@@ -30,6 +30,7 @@ OPTIMIZE_PIPELINE: Pipeline = (
     Repeat(("cancel-transposes", *_CLEAN), rounds=6),
     # Transposes moved out of the way may have parted a convolution from its scale.
     "fold-scale-bias",
+    "unflatten-gemm",
     "merge-horizontal-convolutions",
     "merge-horizontal-matmuls",
     Repeat(_CLEAN),
