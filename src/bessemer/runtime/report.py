@@ -46,8 +46,7 @@ def _steps(plan: Plan) -> list[str]:
             what = f"{step.rule or 'kernel'} {step.shapes}".rstrip()
             work = f", {step.flops} flop, {step.bytes} bytes"
             lines.append(f"  {index:4} {step.name}: {what}{work}{sources}")
-            if step.schedule:
-                lines.append(f"       schedule {step.schedule}")
+            lines += [f"       schedule {line}" for line in step.schedule.splitlines()]
             lines += [f"       {note}" for note in step.notes]
         else:
             operator = step.operator.get("op", "?")
