@@ -1,4 +1,4 @@
-"""GoogLeNet's inception block before and after: fused vertically, merged horizontally, no concat."""
+"""The inception block before and after: fused vertically, merged horizontally, no concat."""
 
 import pytest
 
