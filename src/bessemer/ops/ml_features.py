@@ -244,7 +244,7 @@ class OneHotEncoder(Operator):
         hits = values[..., None] == known
         if not self.zeros and not hits.any(axis=-1).all():
             raise InputError("an element is none of the categories")
-        return hits.astype(np.float32)
+        return np.asarray(hits, np.float32)
 
     samples = (
         sample(np.array([[1, 3], [2, 9]]), cats_int64s=(1, 2, 3)),

@@ -149,7 +149,7 @@ class SVMClassifier(Operator):
                 # With weights that are all positive, half a vote already decides for the second.
                 best = np.where(votes.max(axis=1) >= 0.5, 1, best)
             return label_array(best, self.classlabels_ints, self.classlabels_strings)
-        return (votes.max(axis=1) > 0).astype(np.int64)
+        return np.asarray(votes.max(axis=1) > 0, np.int64)
 
     def _pairs(self, x: Array) -> tuple[Array, Array]:
         """Votes [n, classes] and the score of every pair of classes [n, pairs]."""
