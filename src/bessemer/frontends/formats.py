@@ -1,6 +1,7 @@
 """The registry of model formats, and `import_model`, which picks one and reads."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -9,6 +10,7 @@ from bessemer.core.registry import Registry
 from bessemer.core.shapes import Dim
 from bessemer.ir.graph import Graph
 from bessemer.ir.inference import infer_again
+from bessemer.ir.types import TensorType, ValueType
 
 Shapes = Mapping[str, int | Sequence[int]]
 """Extents fixed by the user: of a symbol (`{"N": 4}`) or of a whole input (`{"x": (4, 3)}`)."""
@@ -128,14 +130,30 @@ def specialize(graph: Graph, shapes: Shapes) -> Graph:
 
     Raises: ModelFormatError if a shape does not fit an input.
     """
+    return substitute_symbols(graph, symbol_values(graph, shapes))
+
+
+def substitute_symbols(graph: Graph, values: Mapping[str, Dim]) -> Graph:
+    """A copy of the graph, and of the bodies in it, with those symbols replaced."""
     result = graph.clone()
-    values = symbol_values(result, shapes)
     for value in result.values():
-        if hasattr(value.type, "subs"):
-            value.type = value.type.subs(values)
+        value.type = _substituted(value.type, values)
     for node in result.nodes:
+        bodies = {
+            name: substitute_symbols(body, values) for name, body in node.op.subgraphs().items()
+        }
+        if bodies:
+            node.op = replace(node.op, **bodies)  # type: ignore[type-var]
         infer_again(node, result.source)
     return result
+
+
+def _substituted(known: ValueType, values: Mapping[str, Dim]) -> ValueType:
+    if isinstance(known, TensorType):
+        return known.subs(values)
+    if known.element is None:
+        return known
+    return replace(known, element=_substituted(known.element, values))
 
 
 def symbol_values(graph: Graph, shapes: Shapes) -> dict[str, Dim]:
