@@ -146,3 +146,29 @@ def test_plugin_mistakes_are_explained():
 
     with pytest.raises(SettingsError, match="not registered"):
         check_plugins([Loose])
+
+
+def test_builder_builds_what_was_assembled():
+    builder = Builder()
+    config = builder.create_config(shapes={"N": 3}, threads=1, name="dense")
+    engine = builder.build(dense_network(), config)
+    x = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
+    expected = x @ np.arange(8, dtype=np.float32).reshape(4, 2) + 1
+    np.testing.assert_allclose(engine.run({"x": x})["y"], expected, rtol=1e-5, atol=1e-5)
+    assert engine.name == "dense"
+    assert engine.find_layer("fc")
+
+
+def test_building_leaves_the_network_as_it_was():
+    network = dense_network()
+    before = [layer.name for layer in network.layers]
+    Builder().build(network, BuilderConfig(shapes={"N": 1}))
+    assert [layer.name for layer in network.layers] == before
+    assert str(network.find_tensor("x").type) == "f32[N,4]"
+
+
+def test_a_profile_gives_the_usual_shape():
+    builder = Builder()
+    profile = builder.create_profile().set_shape("x", (1, 4), (8, 4), (32, 4))
+    engine = builder.build(dense_network(), builder.create_config(profiles=[profile]))
+    assert engine.run({"x": np.ones((8, 4), np.float32)})["y"].shape == (8, 2)

@@ -67,3 +67,22 @@ def test_onnx_nodes_of_the_domain_use_the_plugin(model):
     ]
     assert graph.nodes[0].op.factor == 3.0
     np.testing.assert_allclose(run_graph(graph, [X])[0], ANSWER)
+
+
+def test_a_plugin_with_an_expression_is_compiled_and_fused(model):
+    import bessemer
+
+    engine = bessemer.build(model, plugins=(Scale, Reverse), strict=False)
+    np.testing.assert_allclose(engine.run({"x": X})["y"], ANSWER, rtol=1e-6)
+    kernel, host = engine.plan.steps
+    assert set(kernel.sources) == {"scale", "act"}
+    assert host.sources == ("back",)
+    assert "no tensor expression" in host.reason
+
+
+def test_host_steps_are_reported(model, caplog):
+    import bessemer
+
+    bessemer.build(model)
+    assert "run on the host" in caplog.text
+    assert "'back'" in caplog.text

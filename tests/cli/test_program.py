@@ -129,3 +129,16 @@ def test_module_is_the_same_program():
     )
     assert done.returncode == 0
     assert done.stdout.startswith("bessemer ")
+
+
+def test_a_fault_is_told_without_a_traceback():
+    code = (
+        "import sys, bessemer.bench.machine as machine; from bessemer.cli.main import main\n"
+        "def broken(): raise RuntimeError('planted')\n"
+        "machine.package_versions = broken; sys.argv = ['bessemer', 'version']; sys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "planted" in done.stderr
+    assert "fault in Bessemer" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -86,7 +86,6 @@ def summarize(engine: "Engine", path: Path, seconds: float) -> dict[str, Any]:
         "weights_bytes": plan.memory.weights_bytes,
         "sum_of_tensors_bytes": plan.memory.sum_of_tensors_bytes,
         "liveness_lower_bound_bytes": plan.memory.liveness_lower_bound_bytes,
-        "notes": list(plan.notes),
     }
 
 
@@ -96,4 +95,4 @@ def text(key: str, value: Any) -> str:
         return bytes_text(value)
     if key == "seconds":
         return f"{value:.2f} s"
-    return "; ".join(value) or "-" if isinstance(value, list) else str(value)
+    return str(value)

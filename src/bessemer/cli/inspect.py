@@ -136,9 +136,9 @@ def _inspect_engine(request: _Request) -> None:
 
 def _plan_why(plan: Any) -> list[str]:
     lines = [f"+ {entry.name}: {note}" for entry in plan.passes for note in entry.notes]
-    lines += [f"= {step.name}: {note}" for step in plan.steps
-              for note in getattr(step, "notes", ())]
-    return [*lines, *(f"= {note}" for note in plan.notes)] or ["nothing was recorded"]
+    fused = [note for step in plan.steps for note in getattr(step, "notes", ())]
+    lines += [f"= fusion: {note}" for note in dict.fromkeys((*plan.notes, *fused))]
+    return lines or ["nothing was recorded"]
 
 
 def _inspect_model(request: _Request, shape_texts: list[str]) -> None:
@@ -174,7 +174,7 @@ def _show_graph(request: _Request, graph: "Graph") -> None:
 
 
 def _show(request: _Request, compilation: "Compilation") -> None:
-    from bessemer.debug.compilation import find_kernels, page_of
+    from bessemer.debug.compilation import block_lines, find_kernels, page_of
     from bessemer.debug.explain import why_lines
     from bessemer.debug.page import render_page
 
@@ -202,24 +202,6 @@ def _print_lines(request: _Request, key: str, lines: list[str]) -> None:
         print_json({key: lines})
     else:
         print_text("\n".join(lines))
-
-
-def block_lines(compilation: "Compilation", pattern: str) -> list[str]:
-    """A part of the model before passes, after them, and as kernels."""
-    from bessemer.debug.compilation import kernels_of_pattern
-    from bessemer.debug.explain import block_text
-
-    before = block_text(compilation.imported, pattern)
-    if not before:
-        raise SettingsError(f"--block {pattern!r} fits no node of the model")
-    after = block_text(compilation.graph, pattern)
-    kernels = kernels_of_pattern(compilation.kernels, pattern)
-    return [
-        f"before: {len(before)} nodes", *(f"  {line}" for line in before),
-        f"after the passes: {len(after)} nodes", *(f"  {line}" for line in after),
-        f"compiled: {len(kernels)} kernels",
-        *(f"  {line}" for kernel in kernels for line in kernel.at("kernels").splitlines()),
-    ]
 
 
 def _measure(engine: Any, threads: int | None) -> tuple[Any, Any]:

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from types import TracebackType
 from typing import Annotated
 
 import typer
@@ -78,7 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         debug = settings().debug
         _set_up_logging(debug)
-        make_app()(
+        if arguments is None and debug == 0:
+            sys.excepthook = _tell_of_fault
+        # Not through the application's own call, which would replace the hook above.
+        typer.main.get_command(make_app()).main(
             args=list(arguments) if arguments is not None else None, prog_name="bessemer",
         )
     except SystemExit as stop:
@@ -94,6 +98,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stderr.write("This is a fault in Bessemer; BESSEMER_DEBUG=1 shows where.\n")
         return 1
     return 0
+
+
+def _tell_of_fault(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """What an exception that no one foresaw prints instead of a traceback; the exit code is 1."""
+    place = ""
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        place = f" at {os.path.basename(code.co_filename)}:{trace.tb_lineno} ({code.co_name})"
+        trace = trace.tb_next
+    sys.stderr.write(
+        f"bessemer: {kind.__name__}: {error}{place}\n"
+        "This is a fault in Bessemer; please report it with the traceback that BESSEMER_DEBUG=1 "
+        "shows.\n"
+    )
 
 
 def _code_of(stop: SystemExit) -> int:

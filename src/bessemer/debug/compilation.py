@@ -1,13 +1,14 @@
 """One compilation opened for looking: the model, its passes, kernels at every stage, the plan."""
 
 import fnmatch
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from bessemer.bench.kernel_table import Roof
 from bessemer.core.errors import InputError
-from bessemer.debug.explain import why_lines
+from bessemer.debug.explain import block_text, why_lines
 from bessemer.debug.layered import Box
 from bessemer.debug.page import PageData, PageKernel
 from bessemer.engine.plan import KernelStep, PassRecord, Plan
@@ -30,11 +31,17 @@ class KernelView:
     llvm: Callable[[], str]
     asm: Callable[[], str]
 
+    def line(self) -> str:
+        """The kernel in one line: rule, knobs, sources."""
+        knobs = self.schedule.partition("\n")[0]
+        return f"kernel by rule {self.rule or '-'} ({knobs}): {' + '.join(self.sources)}"
+
     def at(self, stage: str) -> str:
         """The text of a stage."""
         if stage == "kernels":
             sources = ", ".join(self.sources)
-            return f"kernel {self.name}: rule {self.rule or '-'}; from {sources}\n  {self.schedule}"
+            schedule = textwrap.indent(self.schedule, "  ")
+            return f"kernel {self.name}: rule {self.rule or '-'}; from {sources}\n{schedule}"
         texts = {"loops": self.loops, "llvm": self.llvm, "asm": self.asm}
         return f"; kernel {self.name}\n{texts[stage]()}"
 
@@ -50,6 +57,8 @@ class Compilation:
     kernels: Sequence[KernelView]
     boxes: Sequence[Box]
     plan: Plan
+    free: Sequence[tuple[tuple[str, ...], str]] = ()
+    """Groups that need no kernel: (source names, why)."""
     engine: Any = field(default=None, repr=False)  # Any: the runtime's Engine, to profile with
 
 
@@ -149,6 +158,24 @@ def page_of(
 
 
 
-def kernels_of_pattern(kernels: Sequence[KernelView], pattern: str) -> list[KernelView]:
-    """The kernels of which a source node's name fits a pattern."""
-    return [k for k in kernels if any(fnmatch.fnmatchcase(name, pattern) for name in k.sources)]
+def block_lines(compilation: Compilation, pattern: str) -> list[str]:
+    """A part of the model before the passes, after them, and as kernels.
+
+    Raises: InputError if no source name fits the pattern.
+    """
+
+    def fits(sources: Sequence[str]) -> bool:
+        return any(fnmatch.fnmatchcase(name, pattern) for name in sources)
+
+    before = block_text(compilation.imported, pattern)
+    if not before:
+        raise InputError(f"no node of the model has a name that fits {pattern!r}")
+    after = block_text(compilation.graph, pattern)
+    kernels = [kernel.line() for kernel in compilation.kernels if fits(kernel.sources)]
+    free = [f"no kernel for {' + '.join(sources)}: {why}"
+            for sources, why in compilation.free if fits(sources)]
+    return [
+        f"before: {len(before)} nodes", *(f"  {line}" for line in before),
+        f"after the passes: {len(after)} nodes", *(f"  {line}" for line in after),
+        f"compiled: {len(kernels)} kernels", *(f"  {line}" for line in (*kernels, *free)),
+    ]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from bessemer.core.errors import PassError
 from bessemer.ir.graph import Graph, Node
-from bessemer.ir.printer import print_graph, print_node
+from bessemer.ir.printer import print_graph
 from bessemer.passes.graph_pass import PASSES
 from bessemer.passes.pipelines import LAYOUT_PIPELINE, run_pipeline
 from bessemer.passes.runner import Observer, PassResult, pass_names
@@ -78,5 +78,15 @@ def matching_nodes(graph: Graph, pattern: str) -> list[Node]:
 
 
 def block_text(graph: Graph, pattern: str) -> list[str]:
-    """The nodes of a part of a graph, one line each."""
-    return [print_node(node, hashes=False) for node in matching_nodes(graph, pattern)]
+    """The nodes of a part of a graph, one line each: operator, sources, types, where they lie."""
+    return [_node_line(node) for node in matching_nodes(graph, pattern)]
+
+
+def _node_line(node: Node) -> str:
+    types = ", ".join(str(value.type) for value in node.outputs)
+    places = [
+        f"{value.name} inside {value.placement.root.name}" for value in node.outputs
+        if value.placement is not None
+    ]
+    where = f" ({'; '.join(places)})" if places else ""
+    return f"{node.op} {' + '.join(node.sources)}: {types}{where}"

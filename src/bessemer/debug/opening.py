@@ -41,7 +41,9 @@ def opened(compiled: Compiled) -> Compilation:
     return Compilation(
         compiled.imported, compiled.graph, compiled.passes, compiled.fusion,
         [kernel_view(kernel, target) for kernel in compiled.kernels],
-        boxes_of_groups(compiled.graph, groups), compiled.plan, compiled.engine,
+        boxes_of_groups(compiled.graph, groups), compiled.plan,
+        [(group.sources, group.reason) for group in compiled.groups if group.kind in _FREE],
+        compiled.engine,
     )
 
 
