@@ -1,6 +1,5 @@
 """An execution context: one arena, one set of tables, and the way of one inference."""
 
-import statistics
 import threading
 import time
 from collections.abc import Mapping
@@ -92,7 +91,7 @@ class ExecutionContext:
             finally:
                 self._tables.set_stamps(0)
         return Profile(
-            self._program.plan.name, self._threads, runs, statistics.median(totals[warmup:]),
+            self._program.plan.name, self._threads, runs, float(np.median(totals[warmup:])),
             recorder.rows(),
         )
 

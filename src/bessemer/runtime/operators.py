@@ -1,5 +1,6 @@
 """Host steps: operators that run by their numpy reference, found by name when the engine loads."""
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,6 @@ import numpy as np
 from bessemer.core.dtypes import DTYPES
 from bessemer.core.errors import BessemerError, EngineFormatError, ExecutionError
 from bessemer.engine.plan import HostStep, TensorRef
-from bessemer.ir.codec import decode_operator
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,10 @@ def make_operation(step: HostStep, label: str) -> Operation:
 
     Raises: EngineFormatError for an unknown operator or malformed attributes.
     """
+    # Imported only here: engines without host steps load in half the time without the graph IR.
+    codec = importlib.import_module("bessemer.ir.codec")
     try:
-        operator = decode_operator(step.operator)
+        operator = codec.decode_operator(step.operator)
     except BessemerError as error:
         raise EngineFormatError(f"{label}: host step {step.name!r}: {error}") from error
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError,

@@ -1,6 +1,5 @@
 """Where the time of a run goes: one row for each step, from time stamps taken in the native run."""
 
-import statistics
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,7 +103,7 @@ class Recorder:
 
     def _row(self, index: int) -> ProfileRow:
         step = self._program.plan.steps[index]
-        spent = statistics.median(self._times[index])
+        spent = float(np.median(self._times[index]))
         if isinstance(step, HostStep):
             return ProfileRow(index, step.name, "host", spent, 0, 0, "", step.sources)
         return ProfileRow(
