@@ -42,7 +42,8 @@ def run(path: Path, code: str, **environment: str) -> str:
 def test_running_imports_no_compiler_and_no_format(path: Path) -> None:
     run(path, """
 check(engine)
-for name in ("llvmlite", "onnx", "bessemer.ir", "bessemer.ops", "bessemer.codegen", "bessemer.compiler",
+for name in ("llvmlite", "onnx", "bessemer.ir", "bessemer.ops", "bessemer.codegen",
+             "bessemer.compiler",
              "bessemer.frontends", "typer", "rich", "pydantic"):
     assert name not in sys.modules, name
 """)
