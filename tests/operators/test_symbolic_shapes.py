@@ -5,6 +5,10 @@ import pytest
 
 from bessemer.core.dtypes import f32, i64
 from bessemer.core.shapes import symbol
+from bessemer.ir.graph import Graph
+from bessemer.ir.inference import infer_again
+from bessemer.ir.parser import parse_graph
+from bessemer.ir.printer import print_graph
 from bessemer.ir.types import TensorType
 from bessemer.ops.arithmetic import Add, Div, Mul, Sub
 from bessemer.ops.cast import Cast
@@ -12,6 +16,7 @@ from bessemer.ops.compare import Equal
 from bessemer.ops.creation import ConstantOfShape, Range
 from bessemer.ops.gather import Gather, Where
 from bessemer.ops.movement import Concat, Expand, Split, Tile
+from bessemer.ops.reduce import ReduceProd
 from bessemer.ops.reshape import Flatten, Reshape, ShapeOf, Squeeze, Unsqueeze
 from bessemer.ops.slicing import Pad, Slice
 
@@ -108,14 +113,30 @@ def test_slice_of_a_symbolic_axis(start: int, end: int, expected: object) -> Non
 
 def test_slice_to_a_fixed_end_is_open() -> None:
     made = Slice().infer(TensorType(f32, (N,)), constant(0), constant(5), constant(0))
-    assert str(made.dims[0]).startswith("?Slice")
+    assert str(made.dims[0]).startswith("?fresh.Slice")
 
 
-def test_data_dependent_extents_are_stable() -> None:
-    op = Slice()
-    x = TensorType(f32, (8, 4))
-    open_end = TensorType(i64, (1,))
-    first = op.infer(x, constant(0), open_end)
-    assert first == op.infer(x, constant(0), open_end)
-    assert first.dims[1] == 4
-    assert first != Slice().infer(x, constant(0), open_end)
+def test_data_dependent_extents_are_named_after_their_node() -> None:
+    graphs = []
+    for _ in range(2):
+        graph = Graph("g")
+        x = graph.add_input("x", TensorType(f32, (8, 4)))
+        start, end = (
+            graph.add_constant("start", np.array([0])),
+            graph.add_input("end", TensorType(i64, (1,))),
+        )
+        nodes = [graph.add_node(Slice(), [x, start, end], name=n) for n in ("a", "b/c", "a/b")]
+        assert not any(infer_again(node) for node in nodes)
+        graph.outputs = [node.output for node in nodes]
+        graphs.append(graph)
+    dims = [value.tensor.dims for value in graphs[0].outputs]
+    assert [dim[1] for dim in dims] == [4, 4, 4]
+    assert len({dim[0] for dim in dims}) == 3
+    assert str(dims[0][0]) == "?a.0"
+    assert print_graph(graphs[0]) == print_graph(graphs[1])
+    assert print_graph(parse_graph(print_graph(graphs[0]))) == print_graph(graphs[0])
+
+
+def test_element_count_from_a_shape() -> None:
+    shape = ShapeOf().infer(TensorType(f32, (N, 3, H)))
+    assert ReduceProd(keepdims=0).infer(shape).symbolic == (N * 3 * H,)

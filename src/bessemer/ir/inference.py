@@ -1,14 +1,47 @@
 """Infers the result types of a node and words its errors with names, shapes and file."""
 
+import re
+import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bessemer.core.errors import ShapeError
+from bessemer.core.shapes import Dim, Sym, symbol
 from bessemer.ir.operator import Operator, outputs_of
-from bessemer.ir.types import ValueType
+from bessemer.ir.types import OptionalType, SequenceType, ValueType
 
 if TYPE_CHECKING:
     from bessemer.ir.graph import Node, Value
+
+
+_FRESH = "?fresh."
+
+
+def fresh_symbol(op_name: str, position: int) -> Dim:
+    """The symbol of an extent that depends on data, for `Operator.infer`.
+
+    Inference of a node puts the node's name in it, so that no two nodes share one and the same
+    model always gives the same names.
+    """
+    return symbol(f"{_FRESH}{op_name}.{str(position).replace('-', 'm')}")
+
+
+def _named_after(type: ValueType, name: str) -> ValueType:
+    """The type with fresh symbols named after the node."""
+    if isinstance(type, SequenceType | OptionalType):
+        return type if type.element is None else replace(
+            type, element=_named_after(type.element, name))
+    if type.shape is None:
+        return type
+    dims = [dim for dim in type.shape if isinstance(dim, Sym)]
+    fresh = {text for dim in dims for text in dim.symbols() if text.startswith(_FRESH)}
+    if not fresh:
+        return type
+    stem = re.sub(r"[^A-Za-z0-9_.]", "_", name)
+    if stem != name or not stem[0].isalpha():
+        stem = f"_{stem}_{zlib.crc32(name.encode()):08x}"
+    return type.subs({text: symbol(f"?{stem}.{text.rpartition('.')[2]}") for text in fresh})
 
 
 def infer_node_types(
@@ -21,7 +54,7 @@ def infer_node_types(
     """
     types = [value.known_type() if value is not None else None for value in inputs]
     try:
-        return list(outputs_of(op.infer(*types)))
+        return [_named_after(type, name) for type in outputs_of(op.infer(*types))]
     except (ShapeError, ValueError, IndexError, AssertionError, TypeError, KeyError,
             ZeroDivisionError, OverflowError, MemoryError, AttributeError) as error:
         where = f" ({source})" if source else ""

@@ -1,22 +1,19 @@
 """What shape inference shares: axes, known integers, symbolic contents, data-dependent extents."""
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from bessemer.core.errors import ShapeError
-from bessemer.core.shapes import Dim, Shape, Sym, symbol
+from bessemer.core.shapes import Dim, Shape, Sym
+from bessemer.ir.inference import fresh_symbol
 from bessemer.ir.operator import Operator, Unlowerable
 from bessemer.ir.types import TensorType
 
 Array = np.ndarray[Any, Any]
 Known = Sequence[Array | None]
 """Parallel to an operator's inputs: the constant array, or None."""
-
-_FRESH = itertools.count()
-
 
 _MOST_KNOWN = 4096
 
@@ -72,15 +69,8 @@ def length_of(type: TensorType) -> int | None:
 
 
 def fresh_dim(op: Operator, position: int = 0) -> Dim:
-    """The symbol of an extent that depends on data.
-
-    One operator object always gives the same symbol, so repeated inference is stable.
-    """
-    numbers: dict[int, int] = op.__dict__.get("_fresh", {})
-    if not numbers:
-        object.__setattr__(op, "_fresh", numbers)
-    number = numbers.setdefault(position, next(_FRESH) if position not in numbers else 0)
-    return symbol(f"?{op.op_name}.{number}")
+    """The symbol of an extent that depends on data; inference names it after the node."""
+    return fresh_symbol(op.op_name, position)
 
 
 def check_same_dtype(op: Operator, *types: TensorType | None) -> None:

@@ -241,6 +241,8 @@ class OneHot(Operator):
             raise ShapeError(f"OneHot needs two values, off and on, got {values}")
         axis = normalize_axis(self.axis, indices.rank + 1)
         known = known_dims(depth)
+        if depth.value is not None and not known:
+            known = (int(depth.value.reshape(-1)[0]),)
         extent_of = known[0] if known else fresh_dim(self)
         return TensorType(values.dtype, (*indices.dims[:axis], extent_of, *indices.dims[axis:]))
 

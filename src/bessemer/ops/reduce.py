@@ -9,7 +9,7 @@ import numpy as np
 
 from bessemer import te
 from bessemer.core.dtypes import DType, f32, f64
-from bessemer.core.shapes import Dim
+from bessemer.core.shapes import Dim, product
 from bessemer.ir.operator import FusionClass, Operator, Sample, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.dims import (
@@ -17,8 +17,10 @@ from bessemer.ops.dims import (
     check_kind,
     constant_ints,
     fresh_dim,
+    known_dims,
     known_ints,
     normalize_axes,
+    with_content,
 )
 from bessemer.ops.elementwise import NUMERIC, is_small_float, known_of, widened
 
@@ -215,6 +217,14 @@ class ReduceProd(Reduction):
     """The product. Source: ONNX ReduceProd-18."""
 
     fold = te.prod
+
+    def infer(self, data: TensorType, axes: TensorType | None = None) -> TensorType:
+        made = super().infer(data, axes)
+        content = known_dims(data) if data.dtype.is_integer and made.shape is not None else None
+        # The element count that exporters write as the product of a shape.
+        if content is None or data.rank != 1 or made.count != 1 or self.noop_with_empty_axes:
+            return made
+        return with_content(data.dtype.numpy, made.dims, (product(content),))
 
     def array(self, x: Array, axes: tuple[int, ...]) -> Any:
         return np.multiply.reduce(x, axis=axes, keepdims=True, dtype=x.dtype)

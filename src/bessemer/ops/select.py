@@ -1,5 +1,6 @@
 """Selections whose result depends on data: TopK, NonZero, Compress, Unique."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,8 @@ from bessemer.ops.dims import (
 from bessemer.ops.elementwise import known_of, widened
 from bessemer.ops.reshape import ints
 
-_LONGEST_RANKED = 4096
-"""Ranking costs n**2 comparisons; a longer axis is sorted on the host."""
+_MOST_COMPARISONS = 1 << 24
+"""Ranking n elements costs n**2 comparisons; above this many the host's sort is faster."""
 
 
 @operator("TopK")
@@ -83,8 +84,9 @@ class TopK(Operator):
             constant_ints(known_of(options, 2), 1, self)[0],
         )
         length = extent(x.shape[axis])
-        if length > _LONGEST_RANKED:
-            raise Unlowerable(f"TopK of {length} elements is sorted on the host")
+        cost = length * math.prod(map(extent, x.shape))
+        if cost > _MOST_COMPARISONS:
+            raise Unlowerable(f"TopK with {cost} comparisons is sorted on the host")
         ranks = self._ranks(x, axis)
 
         def place(i: tuple[te.Expr, ...], index: te.Expr) -> tuple[te.Expr, ...]:
