@@ -42,9 +42,8 @@ def run(path: Path, code: str, **environment: str) -> str:
 def test_running_imports_no_compiler_and_no_format(path: Path) -> None:
     run(path, """
 check(engine)
-for name in ("llvmlite", "onnx", "bessemer.ir", "bessemer.ops", "bessemer.codegen",
-             "bessemer.compiler",
-             "bessemer.frontends", "typer", "rich", "pydantic"):
+for name in ("llvmlite", "onnx", "typer", "rich", "pydantic", "bessemer.ir", "bessemer.ops",
+             "bessemer.codegen", "bessemer.compiler", "bessemer.frontends"):
     assert name not in sys.modules, name
 """)
 
