@@ -372,7 +372,7 @@ def test_region_outlives_its_owner() -> None:
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the file holds x86-64 code")
 def test_files_of_format_1_are_read_for_ever() -> None:
     """Written by the first release; never write this file anew."""
-    path = Path(__file__).parents[1] / "engine" / "data" / "format1.plan"
+    path = Path(__file__).parents[1] / "engine" / "data" / "format1.engine"
     x = np.linspace(-3, 3, 64, dtype=np.float32)
     constant = np.linspace(-1, 1, 64, dtype=np.float32)
     for threads in (1, 2):
