@@ -200,3 +200,32 @@ def test_profile_of_a_model(program, model):
     assert done.code == 0, done.err
     kernels = json.loads(done.out)["kernels"]
     assert any("stem" in row["sources"] for row in kernels)
+
+
+def test_bisect_names_a_planted_wrong_pass(program, model, monkeypatch):
+    from bessemer.passes.graph_pass import PASSES
+
+    def spoil(self, graph):
+        weight = graph.find_value("w1")
+        weight.constant = weight.constant * np.float32(1.01)
+        return True
+
+    monkeypatch.setattr(PASSES.get("recognise-mish"), "run", spoil)
+    done = program("debug", "bisect", model)
+    assert done.code == 1
+    assert "first wrong pass: recognise-mish" in done.out
+    assert "--disable-pass recognise-mish" in done.out
+
+
+def test_bisect_names_a_planted_wrong_kernel(program, model, monkeypatch):
+    from bessemer import te
+    from bessemer.ir.operator import operator_class
+
+    def wrong(self, x, **_):
+        return te.compute(x.dtype, x.shape, lambda *i: te.maximum(x[i], te.const(0.25, x.dtype)))
+
+    monkeypatch.setattr(operator_class("Relu"), "lower", wrong)
+    done = program("debug", "bisect", model)
+    assert done.code == 1
+    assert "first wrong kernel: stem" in done.out
+    assert "r0" in done.out
