@@ -168,7 +168,7 @@ class Plan:
     steps: tuple[Step, ...]
     arena_bytes: int = 0
     host_slots: int = 0
-    binding_alignment: int = 64
+    binding_alignment: int = 16
     zeroed: tuple[BufferRef, ...] = ()
     memory: MemoryReport = field(default_factory=MemoryReport)
     options: dict[str, Any] = field(default_factory=dict)

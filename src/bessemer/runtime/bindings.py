@@ -14,6 +14,8 @@ from bessemer.engine.plan import Binding
 from bessemer.runtime.operators import describe
 
 _NUMPY_ALIGNMENT = 16
+_CACHE_LINE = 64
+_LARGE_BYTES = 1 << 16
 
 
 def shape_text(binding: Binding) -> str:
@@ -223,6 +225,7 @@ def make_output(spec: OutputSpec, mask: int) -> np.ndarray[Any, Any] | None:
     """A new array for an output; None if its shape is known only after the run."""
     if spec.size_bytes is None or spec.shape is None or spec.dtype is None:
         return None
-    if mask < _NUMPY_ALIGNMENT:
+    if mask < _NUMPY_ALIGNMENT and spec.size_bytes < _LARGE_BYTES:
         return np.empty(spec.shape, spec.dtype)
-    return empty_aligned(spec.shape, spec.dtype, spec.size_bytes, mask + 1)
+    # Vector stores across cache lines are slow, which shows in large outputs.
+    return empty_aligned(spec.shape, spec.dtype, spec.size_bytes, max(mask + 1, _CACHE_LINE))
