@@ -28,6 +28,7 @@ class Subject:
     """A runtime to be measured. `open` loads it; it is called here so that its memory is seen.
 
     `measure_arena` gives the bytes of the arena that a run of the opened runtime writes.
+    `shows_growth` False means that `open` uses memory that was there before.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Subject:
     arena_bytes: int | None = None
     weights_bytes: int | None = None
     measure_arena: Callable[[Any, Inputs], int] | None = None  # Any: what `open` gives
+    shows_growth: bool = True
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ def bench(
         runners.append(runner)
         used = subject.measure_arena(runner, feed) if subject.measure_arena else None
         memories.append(Memory(
-            subject.arena_bytes, subject.weights_bytes, after, max(after - before, 0), used
+            subject.arena_bytes, subject.weights_bytes, after,
+            max(after - before, 0) if subject.shows_growth else None, used,
         ))
     timings = measure(
         [(s.name, _bind(r, feed)) for s, r in zip(subjects, runners, strict=True)],

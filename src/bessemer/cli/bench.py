@@ -61,7 +61,7 @@ def bench(
     names = [spec.name for spec in specs]
     labelled = read_labelled_data(str(data), str(labels) if labels else None, names) if data \
         else None
-    subjects = [our_subject("bessemer", loaded, threads)]
+    subjects = [our_subject("bessemer", engine, loaded, threads)]
     subjects += [_rival(name, model or engine, threads) for name in against or []]
     settings = {
         "threads": threads or "default", "duration_s": duration, "slices": slices, "batch": batch,
@@ -89,16 +89,24 @@ def _batch(specs: "list[InputSpec]", feed: dict[str, Any]) -> int:
     return int(first.shape[0]) if first is not None and first.ndim else 1
 
 
-def our_subject(name: str, engine: "Engine", threads: int | None) -> "Subject":
-    """The engine as something to measure, with what it predicts of its memory."""
+def our_subject(name: str, path: Path, engine: "Engine", threads: int | None) -> "Subject":
+    """The engine as something to measure, with what it predicts of its memory.
+
+    An engine file is opened anew when measured, so that its memory is seen; an engine just built
+    shares the memory of the build, of which it has no part of its own to show.
+    """
     from bessemer import __version__
     from bessemer.bench.metrics import Subject
+    from bessemer.cli.loading import is_engine_file
+    from bessemer.runtime.load import load
 
-    memory = engine.plan.memory
+    plan, from_file = engine.plan, is_engine_file(path)
     return Subject(
-        name, __version__, lambda: engine.create_context(threads),
-        memory.arena_bytes or engine.plan.arena_bytes, memory.weights_bytes,
-        lambda context, feed: int(context.measured_peak_bytes(feed)),
+        name, __version__,
+        (lambda: load(path).create_context(threads)) if from_file
+        else (lambda: engine.create_context(threads)),
+        plan.memory.arena_bytes or plan.arena_bytes, plan.memory.weights_bytes,
+        lambda context, feed: int(context.measured_peak_bytes(feed)), shows_growth=from_file,
     )
 
 
@@ -109,7 +117,7 @@ def _rival(name: str, model: Path, threads: int | None) -> "Subject":
     from bessemer.runtime.load import load
 
     if is_engine_file(Path(name)):
-        return our_subject(name, load(name), threads)
+        return our_subject(name, Path(name), load(name), threads)
     version = rival_version(name)
     if is_engine_file(model):
         raise SettingsError(f"--against {name} needs the model file too: --model MODEL")
