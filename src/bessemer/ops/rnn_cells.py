@@ -45,11 +45,11 @@ def activations(op: Any, defaults: Sequence[str]) -> list[list[Activation]]:
     """
     count = directions(op.direction)
     names = op.activations or tuple(defaults) * count
-    if len(names) != count * len(defaults):
+    if len(names) < count * len(defaults):
         raise ShapeError(f"{len(names)} activations; {count * len(defaults)} expected")
     alphas, betas = list(op.activation_alpha), list(op.activation_beta)
     made: list[Activation] = []
-    for name in names:
+    for name in names[: count * len(defaults)]:
         found = _ACTIVATIONS.get(name.lower())
         if found is None:
             raise ShapeError(f"activation {name!r} is not one of {', '.join(_ACTIVATIONS)}")
