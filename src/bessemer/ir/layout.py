@@ -87,14 +87,49 @@ class Layout:
         return self._order(shape) == other._order(shape)
 
     def _order(self, shape: tuple[int, ...]) -> tuple[Any, ...]:
-        physical = self.physical_shape(shape)
-        if self.has_padding(shape):
-            return (self.halo, [(p, n) for p, n in zip(self.parts, physical, strict=True) if n > 1])
-        return (((0, 0),) * self.rank,
-                [(p.axis, p.div, n) for p, n in zip(self.parts, physical, strict=True) if n > 1])
+        """What tells memory orders apart: pieces of extent 1 left out, neighbouring digits merged."""
+        pieces: list[tuple[int, int, int]] = []
+        for part, extent in zip(self.parts, self.physical_shape(shape), strict=True):
+            if extent == 1:
+                continue
+            if pieces and pieces[-1][0] == part.axis and pieces[-1][1] == part.div * extent:
+                pieces[-1] = (part.axis, part.div, pieces[-1][2] * extent)
+            else:
+                pieces.append((part.axis, part.div, extent))
+        return self.halo if self.has_halo else (), pieces, self.has_padding(shape)
 
     def pack(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """The physical array [physical_shape], zeros in halo and rounding."""
+        order = self._digits()
+        if order is None:
+            return self._pack_by_index(array)
+        physical = dict(zip(self.parts, self.physical_shape(array.shape), strict=True))
+        digits = [[physical[part] for part in parts] for parts in order]
+        padded = tuple(int(np.prod(sizes)) for sizes in digits)
+        if padded != array.shape:
+            room = np.zeros(padded, array.dtype)
+            room[tuple(slice(low, low + extent) for extent, (low, _)
+                       in zip(array.shape, self.halo, strict=True))] = array
+            array = room
+        split = array.reshape([size for sizes in digits for size in sizes])
+        flat = [part for parts in order for part in parts]
+        moved = split.transpose([flat.index(part) for part in self.parts])
+        return np.asarray(moved, order="C")
+
+    def _digits(self) -> list[list[Part]] | None:
+        """The parts of each axis, outermost first, if they are the digits of its index."""
+        result = []
+        for axis in range(self.rank):
+            parts = sorted((p for p in self.parts if p.axis == axis), key=lambda p: -p.div)
+            if not parts or parts[0].mod or parts[-1].div != 1 or len(set(parts)) != len(parts):
+                return None
+            if any(low.div * low.mod != high.div for high, low in zip(parts, parts[1:])):
+                return None
+            result.append(parts)
+        return result
+
+    def _pack_by_index(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """`pack` for any layout, element by element."""
         shape = array.shape
         grids = self._grids(shape)
         valid = np.ones(self.physical_shape(shape), dtype=bool)

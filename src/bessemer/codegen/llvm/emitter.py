@@ -405,11 +405,21 @@ class _FunctionEmitter:
 
     def eval(self, expr: Expr) -> Val:
         """The SSA value of an expression; shared parts are evaluated once per statement."""
-        key = (id(expr), tuple(mask.name for mask in self.masks))
-        found = self.memo.get(key)
+        found = self.known(expr)
         if found is None:
-            found = self.memo[key] = (expr, self.evaluate(expr))
-        return found[1]
+            found = self.evaluate(expr)
+            # The expression is kept too: its id must not be used again by another one.
+            self.memo[id(expr), tuple(mask.name for mask in self.masks)] = (expr, found)
+        return found
+
+    def known(self, expr: Expr) -> Val | None:
+        """The value that an expression got under the active masks or fewer of them."""
+        names = tuple(mask.name for mask in self.masks)
+        for count in range(len(names), -1, -1):
+            found = self.memo.get((id(expr), names[:count]))
+            if found is not None:
+                return found[1]
+        return None
 
     def evaluate(self, expr: Expr) -> Val:
         """The SSA value of one node."""
@@ -489,7 +499,10 @@ class _FunctionEmitter:
         condition = self.eval(expr.condition)
         sides = []
         for side, mask in ((expr.a, condition), (expr.b, None)):
-            guarded = any(isinstance(n, Load) and n.tensor.scope != "register" for n in walk(side))
+            # An element that has been read already needs no mask.
+            guarded = any(
+                isinstance(n, Load) and n.tensor.scope != "register" and self.known(n) is None
+                for n in walk(side))
             if guarded:
                 self.masks.append(mask if mask is not None else self.math.invert(condition))
                 sides.append(self.eval(side))

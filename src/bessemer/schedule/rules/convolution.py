@@ -31,6 +31,8 @@ class ConvolutionShape:
     rows: int
     columns: int
     blocked_input: bool
+    channel_axis: bool
+    """False if there is one input channel, whose axis was dropped."""
 
 
 def convolution_of(kernel: Kernel) -> ConvolutionShape | str:
@@ -51,6 +53,9 @@ def convolution_of(kernel: Kernel) -> ConvolutionShape | str:
         moving = [index for index in w.indices if literal_index(index) != 0]
         if len(moving) == len(names) and all(
                 a is b for a, b in zip(moving, names, strict=True)):
+            if any(n is stage.axes[1] for n in walk(x.indices[1])) and \
+                    w.indices[1] is not body.axes[0]:
+                return "a depthwise convolution"
             return _shape(kernel, stage, body, x, w)
     return "no constant weights indexed [oc, ic, kernel]"
 
@@ -60,14 +65,14 @@ def _shape(kernel: Kernel, stage: Tensor, body: Reduce, x: Load, w: Load
     operand = kernel.operand(x.tensor)
     if operand is None:
         return "the input is not in memory"
-    if any(node is stage.axes[1] for node in walk(x.indices[1])) and \
-            any(node is stage.axes[1] for index in x.indices[2:] for node in walk(index)):
-        return "the channel moves the window"
     extents = [int(axis.extent) for axis in (*stage.axes, *body.axes)]  # type: ignore[arg-type]
     rank = len(stage.axes)
+    has_channel = w.indices[1] is body.axes[0]
+    first = rank + 1 if has_channel else rank
     return ConvolutionShape(
-        x, w, extents[1], extents[rank], tuple(extents[rank + 1:]),
-        math.prod(extents[2: rank - 1]), extents[rank - 1], operand.layout.block_of(1) > 1)
+        x, w, extents[1], extents[rank] if has_channel else 1, tuple(extents[first:]),
+        math.prod(extents[2: rank - 1]), extents[rank - 1],
+        operand.layout.block_of(1) > 1 and has_channel, has_channel)
 
 
 @schedule_rule("convolution", priority=60)
@@ -159,8 +164,8 @@ class Convolution(Rule):
         stage = reduced_stage(kernel)
         schedule = Schedule.of(stage)
         rank = len(stage.axes)
-        tile, rest = schedule.split("a1", vectors * lanes, "pad")
-        vector, lane = schedule.split(rest, lanes, "exact")
+        blocks, lane = schedule.split("a1", lanes, "pad")
+        tile, vector = schedule.split(blocks, vectors, "shrink")
         pixel_outer, pixel = schedule.split(f"a{rank - 1}", int(knobs["pixels"]), "balance")
         rows = [f"a{k}" for k in range(2, rank - 1)]
         inner = [pixel]
@@ -195,7 +200,10 @@ class Convolution(Rule):
     def _depth(self, schedule: Schedule, shape: ConvolutionShape, knobs: Mapping[str, Any],
                lanes: int) -> tuple[list[str], list[str], list[str]]:
         """(loops outside the accumulators, loops inside, unrolled ones) of the reduction."""
-        window = [f"r{k}" for k in range(1, len(shape.kernel) + 1)]
+        first = 1 if shape.channel_axis else 0
+        window = [f"r{k + first}" for k in range(len(shape.kernel))]
+        if not shape.channel_axis:
+            return [], window[:-1], window[-1:]
         if not shape.blocked_input:
             small = shape.channels * shape.kernel[-1] <= 32 if shape.kernel else False
             if not shape.kernel:

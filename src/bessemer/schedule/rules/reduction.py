@@ -47,6 +47,8 @@ def epilogue_reason(kernel: Kernel) -> str:
         return f"{len(kernel.reductions)} reductions"
     stage = reduced_stage(kernel)
     outputs = [operand.tensor for operand in kernel.outputs]
+    if 0 in stage.shape:
+        return "no elements"
     for tensor in kernel.stages:
         if tensor is stage:
             continue

@@ -1,0 +1,173 @@
+"""Every schedule rule over sampled points of its space, on odd sizes, against the meaning of the kernel."""
+
+import itertools
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "codegen"))
+from kernel_runner import run_kernel
+
+from bessemer import te
+from bessemer.core.dtypes import f32
+from bessemer.ir.layout import Layout
+from bessemer.lower.collapse import simplify_axes
+from bessemer.lower.kernel import Kernel, Operand, inline_stages, shape_of
+from bessemer.ops.conv import Conv
+from bessemer.ops.pool import MaxPool
+from bessemer.ops.softmax import Softmax
+from bessemer.runtime.cpu import missing_features
+from bessemer.schedule.rule import RULES
+from bessemer.targets import get_target
+
+POINTS = 5
+
+
+def random_constant(tensor, rng):
+    return rng.standard_normal(shape_of(tensor)).astype(np.float32)
+
+
+def halo(layout, pad):
+    return layout.with_halo(((0, 0), (0, 0), (pad, pad), (pad, pad)))
+
+
+def convolution(lanes, n, c, m, h, w, k, stride=1, pad=0, group=1, planar=False, out_halo=0):
+    """A convolution with bias, residual and ReLU on blocked layouts."""
+    rng = np.random.default_rng(1)
+    op = Conv(pads=(pad,) * 4, strides=(stride, stride), group=group)
+    x, y = te.placeholder(f32, (n, c, h, w), "x"), te.placeholder(f32, (m, c // group, k, k), "w")
+    bias = te.placeholder(f32, (m,), "bias")
+    total = op.lower(x, y, bias)
+    skip = te.placeholder(f32, total.shape, "skip")
+    out = te.compute(f32, total.shape, lambda *i: te.maximum(total[i] + skip[i], 0.0))
+    blocked = Layout.blocked(4, 1, lanes)
+    inputs = [Operand.dense(x, halo(Layout.plain(4) if planar else blocked, pad)),
+              Operand.dense(y, None, random_constant(y, rng)),
+              Operand.dense(bias, None, random_constant(bias, rng)), Operand.dense(skip, blocked)]
+    kernel = Kernel("conv", inputs, [Operand.dense(out, halo(blocked, out_halo))])
+    if group > 1:
+        kernel.notes["filters_per_group"] = m // group
+    return kernel
+
+
+def product(m, n, k, constant=True, batch=()):
+    rng = np.random.default_rng(2)
+    a = te.placeholder(f32, (*batch, m, k), "a")
+    b = te.placeholder(f32, (k, n) if constant else (*batch, k, n), "b")
+    axis = te.reduce_axis(k)
+    total = te.compute(f32, (*batch, m, n), lambda *i: te.sum_(
+        a[(*i[:-1], axis)] * (b[axis, i[-1]] if constant else b[(*i[:-2], axis, i[-1])]), axis))
+    out = te.compute(f32, total.shape, lambda *i: te.tanh(total[i]))
+    content = random_constant(b, rng) if constant else None
+    return Kernel("matmul", [Operand.dense(a), Operand.dense(b, None, content)],
+                  [Operand.dense(out)])
+
+
+def pooling(lanes, n, c, h, w, k, stride, pad):
+    x = te.placeholder(f32, (n, c, h, w), "x")
+    out = MaxPool(kernel_shape=(k, k), strides=(stride, stride), pads=(pad,) * 4).lower(
+        x, known=(None,), types=())[0]
+    blocked = Layout.blocked(4, 1, lanes)
+    return Kernel("pool", [Operand.dense(x, blocked)], [Operand.dense(out, halo(blocked, 1))])
+
+
+def softmax(shape, axis):
+    x = te.placeholder(f32, shape, "x")
+    out = Softmax(axis=axis).lower(x)
+    return Kernel("softmax", [Operand.dense(x)], [Operand.dense(out)])
+
+
+def reduction(shape, axis):
+    x = te.placeholder(f32, shape, "x")
+    over = te.reduce_axis(shape[axis])
+    kept = tuple(n for k, n in enumerate(shape) if k != axis)
+    total = te.compute(f32, kept, lambda *i: te.max_(x[(*i[:axis], over, *i[axis:])], over))
+    return Kernel("max", [Operand.dense(x)], [Operand.dense(total)])
+
+
+def transposed(shape, order, layout=None):
+    x = te.placeholder(f32, shape, "x")
+    out = te.compute(f32, tuple(shape[k] for k in order),
+                     lambda *i: te.exp(x[tuple(i[order.index(k)] for k in range(len(shape)))]))
+    return Kernel("transpose", [Operand.dense(x, layout)], [Operand.dense(out)])
+
+
+CASES = {
+    "convolution": [
+        lambda v: convolution(v, 1, 32, 48, 7, 7, 1),
+        lambda v: convolution(v, 2, 33, 70, 13, 11, 3, stride=2, pad=1, out_halo=1),
+        lambda v: convolution(v, 1, 5, 17, 5, 5, 5, pad=2),
+        lambda v: convolution(v, 1, 3, 24, 19, 17, 7, stride=2, pad=3, planar=True),
+        lambda v: convolution(v, 1, 1, 8, 9, 9, 3, pad=1, planar=True),
+        lambda v: convolution(v, 1, 64, 64, 5, 7, 3, pad=1, group=2),
+    ],
+    "window": [
+        lambda v: convolution(v, 2, 40, 40, 9, 10, 3, pad=1, group=40, out_halo=2),
+        lambda v: convolution(v, 1, 16, 16, 11, 7, 5, stride=2, pad=2, group=16),
+        lambda v: pooling(v, 1, 20, 11, 13, 3, 2, 1),
+    ],
+    "matmul": [
+        lambda v: product(13, 37, 29), lambda v: product(1, 100, 33), lambda v: product(7, 16, 8),
+        lambda v: product(5, 19, 23, constant=False, batch=(3,)),
+        lambda v: product(40, 130, 20, batch=(2,)),
+    ],
+    "rowwise": [lambda v: softmax((5, 37), -1), lambda v: softmax((2, 7, 3, 19), 1)],
+    "reduction": [lambda v: reduction((5, 37), 1), lambda v: reduction((37, 19), 0),
+                  lambda v: reduction((3, 41, 5), 1)],
+    "injective": [lambda v: transposed((5, 37, 3), (2, 0, 1)),
+                  lambda v: transposed((2, 20, 3, 5), (0, 2, 3, 1), Layout.blocked(4, 1, v))],
+}
+
+
+def points(rule, kernel, target, count):
+    """Sampled knobs of a rule, the default first."""
+    space = rule.space(kernel, target)
+    names = list(space)
+    every = [dict(zip(names, values)) for values in itertools.product(*space.values())]
+    random.Random(0).shuffle(every)
+    return [{}, *every[:count]]
+
+
+def check(name, number, target_name, count):
+    target = get_target(target_name)
+    if missing_features(target.requires):
+        pytest.skip(f"this machine cannot run {target_name}")
+    rule = RULES.get(name)()
+    make = CASES[name][number]
+    lanes = target.lanes(f32)
+    rng = np.random.default_rng(3)
+    for knobs in points(rule, simplify_axes(inline_stages(make(lanes))), target, count):
+        kernel = simplify_axes(inline_stages(make(lanes)))
+        assert not rule.matches(kernel, target)
+        arrays = {o.tensor: o.constant if o.constant is not None
+                  else rng.standard_normal(o.shape).astype(np.float32) for o in kernel.inputs}
+        wanted = te.evaluate(tuple(o.tensor for o in kernel.outputs), arrays)
+        for threads in (1, 3):
+            got = run_kernel(kernel, arrays, target, name, knobs, threads)
+            for ours, want in zip(got, wanted):
+                np.testing.assert_allclose(ours, want, rtol=2e-4, atol=2e-4, err_msg=str(knobs))
+
+
+PARAMETERS = [pytest.param(n, k, id=f"{n}-{k}") for n, rows in CASES.items()
+              for k in range(len(rows))]
+
+
+@pytest.mark.parametrize(("name", "number"), PARAMETERS)
+def test_rule_over_its_space(name, number):
+    check(name, number, "host", POINTS)
+
+
+@pytest.mark.parametrize("target", ["x86-avx2", "x86-64-v2"])
+@pytest.mark.parametrize(("name", "number"), PARAMETERS)
+def test_rule_default_on_other_targets(name, number, target):
+    check(name, number, target, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["host", "x86-avx2", "x86-64-v2"])
+@pytest.mark.parametrize(("name", "number"), PARAMETERS)
+def test_rule_over_its_whole_space(name, number, target):
+    check(name, number, target, 10_000)
