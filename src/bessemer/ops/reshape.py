@@ -233,6 +233,9 @@ class Squeeze(_Reshaping):
         if data.shape is None or (axes is not None and known is None):
             return TensorType(data.dtype, None)
         if known is None:
+            # An extent that depends on data may turn out to be 1; a named symbol is taken not to.
+            if any(isinstance(dim, Sym) and "?" in str(dim) for dim in data.dims):
+                return TensorType(data.dtype, None)
             kept = tuple(dim for dim in data.dims if dim != 1)
             return same_content(data, kept)
         dropped = normalize_axes(known, data.rank)

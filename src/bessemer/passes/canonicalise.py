@@ -43,7 +43,7 @@ class Canonicalise(RewritePass):
                 ).output
             case "Pow":
                 return self._power(node, graph)
-            case "Clip" if len(node.inputs) == 2 or node.inputs[2] is None:
+            case "Clip" if len(node.inputs) > 1 and not any(node.inputs[2:]):
                 zero = is_float(node.inputs[0]) and is_number(node.inputs[1], 0.0, 0.0)
                 return self.build(graph, node, "Relu", node.inputs[:1]).output if zero else None
             case "Max" if len(node.inputs) == 2:

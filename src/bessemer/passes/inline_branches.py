@@ -45,7 +45,7 @@ class InlineBranches(GraphPass):
             made = graph.add_node(
                 inner.op, [look_up(value) for value in inner.inputs], name=inner.name,
                 outputs=[value.name for value in inner.outputs], sources=inner.sources,
-                before=node, types=[value.type for value in inner.outputs],
+                before=node,
             )
             pairs = zip(inner.outputs, made.outputs, strict=True)
             known.update({id(old): new for old, new in pairs})
