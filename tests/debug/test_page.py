@@ -2,6 +2,7 @@
 
 import re
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 from bessemer.bench.kernel_table import Roof
 from bessemer.debug.layered import Box, draw_layers
@@ -84,3 +85,8 @@ def test_roofline_marks_what_was_not_measured():
 
 def test_empty_memory_draws_nothing():
     assert draw_memory(MemoryReport()) == ""
+
+
+def test_pictures_are_xml():
+    for picture in re.findall(r"<svg.*?</svg>", page(), re.DOTALL):
+        assert ElementTree.fromstring(picture).tag.endswith("svg")

@@ -67,9 +67,9 @@ def build(
                                    for key, value in summary.items()])
 
 
-def _target(names: list[str] | None) -> str | tuple[str, ...]:
+def _target(names: list[str] | None) -> str | tuple[str, ...] | None:
     if not names:
-        return "host"
+        return None
     return names[0] if len(names) == 1 else tuple(names)
 
 

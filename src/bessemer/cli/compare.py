@@ -72,20 +72,17 @@ def run_comparison(
 
 def print_comparison(comparison: "Comparison", worst: int, as_json: bool) -> None:
     """The comparison as a table of the worst tensors, or as JSON with all of them."""
-    from bessemer.debug.difference import worst_first
-
     if as_json:
         print_json({
             "agrees": comparison.agrees, "against": comparison.against,
             "tensors": comparison.differences, "missing": comparison.missing,
         })
         return
-    ranked = worst_first(list(comparison.differences))
     rows = [
         (d.name, f"{d.dtype}[{','.join(map(str, d.shape))}]", f"{d.norm_error:.2e}",
          f"{d.max_absolute:.2e}", f"{d.max_relative:.2e}", str(list(d.where)),
          f"{d.expected:.6g}", f"{d.found:.6g}", d.reason or ("ok" if d.within else "BEYOND"))
-        for d in ranked[:worst]
+        for d in comparison.worst(worst)
     ]
     head = ("tensor", "type", "norm error", "max abs", "max rel", "where", comparison.against,
             "bessemer", "verdict")

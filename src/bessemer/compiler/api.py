@@ -7,7 +7,7 @@ import difflib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -19,6 +19,9 @@ from bessemer.core.shapes import Dim, Sym, symbol
 from bessemer.ir.graph import Graph, Node, Value
 from bessemer.ir.operator import Operator, operator
 from bessemer.ir.types import TensorType
+
+if TYPE_CHECKING:
+    from bessemer.runtime.engine import Engine
 
 Array = np.ndarray[Any, Any]
 C = TypeVar("C", bound=type)
@@ -106,7 +109,7 @@ class BuilderConfig(BaseModel):
     )
 
     precision: str = "fp32"
-    target: str | tuple[str, ...] = "host"
+    target: str | tuple[str, ...] | None = None
     threads: int | None = Field(default=None, ge=1)
     tune: str = "default"
     budget_s: float | None = Field(default=None, gt=0)
@@ -114,7 +117,7 @@ class BuilderConfig(BaseModel):
     profiles: list[OptimizationProfile] | None = None
     plugins: tuple[type, ...] = ()
     strict: bool = True
-    verify: bool = False
+    verify: bool | dict[str, Any] = False  # or arrays by input name to verify with
     disable: tuple[str, ...] = ()
     name: str | None = None
 
@@ -143,7 +146,7 @@ class BuilderConfig(BaseModel):
     @field_validator("tune")
     @classmethod
     def _known_tune(cls, value: str) -> str:
-        return _one_of(value, ("none", "default", "max"), "tune")
+        return _one_of(value, ("none", "default"), "tune")
 
     def build_options(self) -> dict[str, Any]:
         """The options that differ from the default, as arguments of `build`."""
@@ -349,8 +352,8 @@ class Builder:
         """A profile without shapes."""
         return OptimizationProfile()
 
-    def build(self, network: Network | Graph, config: BuilderConfig | None = None) -> Any:
-        """Builds an engine (`bessemer.runtime.engine.Engine`).
+    def build(self, network: Network | Graph, config: BuilderConfig | None = None) -> "Engine":
+        """Builds an engine; the network stays as it is.
 
         Raises: VerifyError if the network has no outputs; what `bessemer.build` raises.
         """

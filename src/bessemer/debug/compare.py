@@ -10,7 +10,7 @@ import numpy as np
 from bessemer.bench.inputs import Arrays, InputSpec, Sizes
 from bessemer.bench.rivals import load_rival
 from bessemer.core.errors import InputError
-from bessemer.debug.difference import Difference, compare_named
+from bessemer.debug.difference import Difference, compare_named, worst_first
 from bessemer.debug.extra_outputs import with_extra_outputs
 from bessemer.ir.graph import Graph
 from bessemer.ir.interpreter import run_graph_values
@@ -35,6 +35,10 @@ class Comparison:
     def agrees(self) -> bool:
         """True if something was compared and every tensor is within its tolerance."""
         return bool(self.differences) and all(item.within for item in self.differences)
+
+    def worst(self, count: int = 10) -> list[Difference]:
+        """The tensors furthest beyond their tolerance, then those with the largest errors."""
+        return worst_first(list(self.differences))[:count]
 
 
 def input_specs(graph: Graph) -> list[InputSpec]:
