@@ -17,7 +17,14 @@ _FLOATS = (0.0, -1.0, 1e-30, 1e30, float("inf"), float("-inf"), float("nan"))
 
 
 def mutate(data: bytes, random: Random) -> bytes:
-    """A damaged copy of a file; the same for the same state of `random`."""
+    """A damaged copy of a file; the same for the same state of `random`.
+
+    Two in three files stay valid protobuf, because others rarely get past the parser.
+    """
+    if random.random() < 2 / 3:
+        for _ in range(random.choice((1, 1, 1, 2, 3))):
+            data = change_field(data, random)
+        return data
     for _ in range(random.choice((1, 1, 1, 2, 4))):
         data = random.choice(_MUTATIONS)(data, random)
     return data
@@ -83,7 +90,6 @@ def change_field(data: bytes, random: Random) -> bytes:
 
 _MUTATIONS: tuple[Mutation, ...] = (
     flip_bits, overwrite, truncate, move_piece, change_varint, change_varint, change_field,
-    change_field, change_field,
 )
 
 

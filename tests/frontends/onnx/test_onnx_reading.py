@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 from onnx_models import info, model, relu_model, run
 
-from bessemer.core.errors import ModelFormatError, UnsupportedOperatorError
+from bessemer.core.errors import ModelFormatError, ShapeError, UnsupportedOperatorError
 from bessemer.core.shapes import symbol
 from bessemer.frontends import FORMATS, import_model
 from bessemer.frontends.onnx import check_model
@@ -205,3 +205,14 @@ def test_external_data(tmp_path):
 
 def test_formats_are_registered():
     assert FORMATS.get("onnx").suffixes == (".onnx",)
+
+
+def test_wrong_element_type_and_shape():
+    proto = relu_model()
+    proto.graph.input[0].type.tensor_type.elem_type = TensorProto.STRING
+    with pytest.raises(ShapeError, match=r"g: relu \(Relu\): input 0 \('x'\) is string\[2,3\]"):
+        import_model(proto)
+    misfit = model([helper.make_node("MatMul", ["x", "x"], ["y"], name="fc")], [("x", [2, 3])],
+                   [("y", None)])
+    with pytest.raises(ShapeError, match=r'MatMul "fc" \(g\)'):
+        import_model(misfit)

@@ -9,6 +9,7 @@ import numpy as np
 from bessemer.core.errors import ModelFormatError, ShapeError, UnsupportedOperatorError
 from bessemer.core.registry import OPERATORS
 from bessemer.frontends.onnx import expansion, subgraphs
+from bessemer.frontends.onnx.accepts import check_input_types
 from bessemer.frontends.onnx.attributes import build_operator, read_attributes
 from bessemer.frontends.onnx.fallback import types_without_inference
 from bessemer.frontends.onnx.proto import normal_domain
@@ -188,6 +189,7 @@ class Frame:
             return self._expand(node)
         while node.inputs and node.inputs[-1] is None:
             node.inputs.pop()
+        check_input_types(node)
         subgraphs.close(self, node, "captured" in cls.__dataclass_fields__)  # type: ignore[attr-defined]
         op = build_operator(cls, node.attributes, node.where)
         names = self._output_names(node)

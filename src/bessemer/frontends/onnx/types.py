@@ -27,6 +27,11 @@ _BY_NUMBER: dict[int, DType] = {
 _NUMBERS = {dtype.name: number for number, dtype in _BY_NUMBER.items()}
 _NUMBER_BY_TEXT = {text: number for text, number in TensorProto.DataType.items() if text in _NAMES}
 
+TEXT_BY_DTYPE = {
+    ours: f"tensor({text.lower()})" for text, ours in _NAMES.items()
+}
+"""How ONNX's schemas write a tensor of each of our dtypes."""
+
 MAX_RANK = 64
 """The most dimensions a tensor may have: what numpy can hold."""
 MAX_ELEMENTS = 1 << 48
