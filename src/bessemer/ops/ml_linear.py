@@ -156,7 +156,7 @@ class LinearClassifier(Operator):
         sample("f32[3,2]", coefficients=(0.5, -1.0, 1.0, 1.0, 0.2, 0.3), intercepts=(0.1, 0.2, 0.0),
                classlabels_ints=(3, 5, 7), outputs=2),
         sample("f32[3,2]", coefficients=(0.5, -1.0), classlabels_strings=("no", "yes"),
-               post_transform="LOGISTIC", outputs=2),
+               intercepts=(0.25,), post_transform="LOGISTIC", outputs=2),
         sample("i64[3,2]", coefficients=(0.5, -1.0), classlabels_ints=(1,), outputs=2),
         sample("f64[3,1]", coefficients=(0.5, -1.0), classlabels_ints=(1, 2), outputs=2,
                post_transform="SOFTMAX_ZERO"),
