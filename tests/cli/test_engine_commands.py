@@ -142,3 +142,18 @@ def test_a_damaged_engine_is_one_message(program, engine, tmp_path, command):
     assert done.code == 1
     assert "damaged.plan" in done.err
     assert done.err.count("\n") == 1
+
+
+def test_inspect_looks_into_an_engine_of_another_machine(program, tmp_path):
+    from bessemer.targets import get_target
+
+    data, _ = tiny_engine_data(COUNT, get_target("aarch64-neon"), ("asimd",))
+    path = tmp_path / "arm.plan"
+    write_engine(path, data)
+    done = program("inspect", path)
+    assert done.code == 0, done.err
+    assert "square" in done.out
+    assert "in use" not in done.out
+    done = program("run", path, "--random")
+    assert done.code == 1
+    assert "does not fit this machine" in done.err

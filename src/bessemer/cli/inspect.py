@@ -110,28 +110,36 @@ def _check_names(only: list[str], after: str | None, stage: str | None) -> None:
 
 
 def _inspect_engine(request: _Request) -> None:
+    from bessemer.cli.loading import runnable_variant
     from bessemer.debug.compilation import page_of
     from bessemer.debug.page import render_page
+    from bessemer.engine.file import read_engine
     from bessemer.runtime.load import load
+    from bessemer.runtime.report import engine_report, engine_text
 
     if request.after or request.stage not in (None, "kernels") or request.block:
         raise SettingsError(
             f"{request.path} is an engine; it keeps its plan only. Give the model for --after, "
             "--stage and --block"
         )
-    engine = load(request.path)
+    data = read_engine(request.path)
     if request.html is not None:
+        engine = load(request.path)
         profile, roof = _measure(engine, request.threads)
         page = page_of(str(request.path), engine.plan, None, profile, roof)
         _write(request.html, render_page(page))
-    elif request.as_json:
-        print_json(engine.describe())
+        return
+    # Engines of other machines can be looked at too, so nothing is loaded for running here.
+    variant = runnable_variant(data)
+    plan = data.plan_of(variant) if variant else data.plan
+    if request.as_json:
+        print_json(engine_report(plan, data, variant))
     elif request.why:
-        print_text("\n".join(_plan_why(engine.plan)))
+        print_text("\n".join(_plan_why(plan)))
     elif request.memory:
-        print_text(_memory_text(engine.plan))
+        print_text(_memory_text(plan))
     else:
-        print_text(engine.inspect())
+        print_text(engine_text(plan, data, variant))
 
 
 def _plan_why(plan: Any) -> list[str]:

@@ -1,12 +1,12 @@
 """Opens what the user names: an engine file is loaded, a model is built."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bessemer.cli.console import progress_bar
 
 if TYPE_CHECKING:
+    from bessemer.engine.plan import EngineData
     from bessemer.runtime.engine import Engine
 
 
@@ -37,6 +37,12 @@ def open_engine(path: Path, **options: Any) -> "Engine":  # Any: arguments of bu
         return build(path, on_progress=on_progress, **given)
 
 
-def tuple_or_none(values: Sequence[str] | None) -> tuple[str, ...] | None:
-    """A repeatable option as a tuple; None if it was not given."""
-    return tuple(values) if values else None
+def runnable_variant(data: "EngineData") -> str | None:
+    """The variant of an engine that this machine would run; None if there is none."""
+    from bessemer.core.errors import TargetError
+    from bessemer.runtime.select import choose_variant
+
+    try:
+        return choose_variant(data.plan.name, data.objects, data.requires)
+    except TargetError:
+        return None
