@@ -81,6 +81,15 @@ def test_large_integers_are_dequantised_exactly() -> None:
     assert y.tolist() == [2.0 * (2**24), -2.0 * (2**24)]
 
 
+def test_one_parameter_may_have_rank_zero_or_one() -> None:
+    x = np.array([[1.0, 2.0]], np.float32)
+    q = both(QuantizeLinear(), x, scale(0.5), np.array([3], np.int8))
+    assert q.tolist() == [[5, 7]]
+    assert both(DequantizeLinear(), q, scale(0.5), np.array([3], np.int8)).tolist() == x.tolist()
+    types = TensorType.of(x), TensorType(f32, ()), TensorType(DTYPES["i8"], (1,))
+    assert str(QuantizeLinear().infer(*types)) == "i8[1,2]"
+
+
 def test_dynamic_range_holds_zero() -> None:
     x = np.array([2.0, 4.0], np.float32)
     y, step, zero = DynamicQuantizeLinear().reference(x)

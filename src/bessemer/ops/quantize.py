@@ -72,11 +72,18 @@ def spread_index(
     return (i[axis],)
 
 
+def _same_parameter(zero: TensorType, scale: TensorType) -> bool:
+    """True if the shapes agree or may agree; [] and [1] both mean one for the whole tensor."""
+    if not zero.is_static or not scale.is_static or zero.shape == scale.shape:
+        return True
+    return {zero.shape, scale.shape} == {(), (1,)}
+
+
 def check_scale(
     x: TensorType, scale: TensorType, zero: TensorType | None, axis: int, block: int
 ) -> None:
     """Raises ShapeError if scale or zero point do not fit x."""
-    if zero is not None and zero.is_static and scale.is_static and zero.shape != scale.shape:
+    if zero is not None and not _same_parameter(zero, scale):
         raise ShapeError(f"zero point {zero} and scale {scale} differ in shape")
     if x.shape is None or scale.shape is None or not scale.shape or scale.shape == (1,):
         return
@@ -146,7 +153,8 @@ class QuantizeLinear(Operator):
             value = te.cast(x[i], precision) / te.cast(scale[place], precision)
             rounded = te.round_(te.cast(value, f32))
             if zero is not None:
-                rounded = rounded + te.cast(zero[place], f32)
+                spot = spread_index(i, zero.shape, self.axis, self.block_size)
+                rounded = rounded + te.cast(zero[spot], f32)
             return saturate_expr(rounded, dtype)
 
         return te.compute(dtype, x.shape, body, "quantized")
@@ -206,7 +214,8 @@ class DequantizeLinear(Operator):
             value = x[i]
             if zero is not None:
                 middle = f32 if x.dtype.is_float else DTYPES["i32"]
-                value = te.cast(value, middle) - te.cast(zero[place], middle)
+                spot = spread_index(i, zero.shape, self.axis, self.block_size)
+                value = te.cast(value, middle) - te.cast(zero[spot], middle)
             return te.cast(te.cast(value, f32) * te.cast(scale[place], f32), dtype)
 
         return te.compute(dtype, x.shape, body, "dequantized")
