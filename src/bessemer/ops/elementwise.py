@@ -70,7 +70,14 @@ def broadcast_type(op: Operator, *types: TensorType, dtype: DType | None = None)
 def load_broadcast(x: te.Tensor, indices: Sequence[te.Expr]) -> te.Expr:
     """The element of `x` that numpy broadcasting puts at `indices` of the result."""
     own = indices[len(indices) - x.rank :]
-    return x.at(*(0 if extent == 1 else index for extent, index in zip(x.shape, own)))
+    return x.at(*(
+        0 if extent == 1 and not _is_single(index) else index for extent, index in zip(x.shape, own)
+    ))
+
+
+def _is_single(index: te.Expr) -> bool:
+    """True for the index of an axis of extent 1: kept, so that equal shapes read alike."""
+    return isinstance(index, te.IterVar) and index.extent == 1
 
 
 def broadcast_compute(
