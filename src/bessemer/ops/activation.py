@@ -11,7 +11,7 @@ from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Sym, broadcast_shapes
 from bessemer.ir.operator import FusionClass, Operator, Sample, operator, sample
 from bessemer.ir.types import TensorType
-from bessemer.ops.dims import Array, check_kind, check_same_dtype
+from bessemer.ops.dims import Array, check_choice, check_kind, check_same_dtype
 from bessemer.ops.elementwise import (
     NUMERIC,
     Unary,
@@ -351,6 +351,10 @@ class Gelu(Activation):
     approximate: str = "none"
 
     samples = (*_WIDE, *samples_of(_ALL, -6, 6, approximate="tanh"))
+
+    def infer(self, x: TensorType) -> TensorType:
+        check_choice(self, "approximate", self.approximate, "none", "tanh")
+        return super().infer(x)
 
     def array(self, x: Array) -> Any:
         half, one = x.dtype.type(0.5), x.dtype.type(1)

@@ -1,6 +1,5 @@
 """Movement in blocks and triangles: DepthToSpace, Trilu, ReverseSequence, CenterCropPad ..."""
 
-import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,12 +7,15 @@ import numpy as np
 from bessemer import te
 from bessemer.core.dtypes import DTYPES
 from bessemer.core.errors import ShapeError
-from bessemer.core.shapes import Dim, Shape
+from bessemer.core.shapes import Dim
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.dims import (
     Array,
+    check_choice,
     check_extent,
+    check_extents,
+    check_single,
     constant_ints,
     extent,
     fresh_dim,
@@ -28,6 +30,12 @@ from bessemer.ops.reshape import ints
 def _need_rank(op: Operator, data: TensorType, rank: int) -> None:
     if data.rank != rank:
         raise ShapeError(f"{op.op_name} needs a tensor of rank {rank}, got {data}")
+
+
+def _checked_blocksize(op: "DepthToSpace | SpaceToDepth") -> int:
+    if op.blocksize < 1:
+        raise ShapeError(f"{op.op_name} needs a blocksize of at least 1, got {op.blocksize}")
+    return op.blocksize
 
 
 @operator("DepthToSpace")
@@ -53,8 +61,9 @@ class DepthToSpace(Operator):
         if x.shape is None:
             return TensorType(x.dtype, tuple(fresh_dim(self, k) for k in range(4)))
         _need_rank(self, x, 4)
+        check_choice(self, "mode", self.mode, "DCR", "CRD")
         n, c, h, w = x.dims
-        b = self.blocksize
+        b = _checked_blocksize(self)
         if isinstance(c, int) and c % (b * b):
             raise ShapeError(f"{c} channels are no multiple of blocksize {b} squared")
         return TensorType(x.dtype, (n, c // (b * b), h * b, w * b))
@@ -102,8 +111,9 @@ class SpaceToDepth(Operator):
         if x.shape is None:
             return TensorType(x.dtype, tuple(fresh_dim(self, k) for k in range(4)))
         _need_rank(self, x, 4)
+        check_choice(self, "mode", self.mode, "DCR", "CRD")
         n, c, h, w = x.dims
-        b = self.blocksize
+        b = _checked_blocksize(self)
         if any(isinstance(dim, int) and dim % b for dim in (h, w)):
             raise ShapeError(f"the image of {x} is no multiple of blocksize {b}")
         return TensorType(x.dtype, (n, c * (b * b), h // b, w // b))
@@ -149,24 +159,25 @@ class ReverseSequence(Operator):
     def infer(self, x: TensorType, lengths: TensorType) -> TensorType:
         if x.shape is not None and lengths.shape is not None:
             batch = normalize_axis(self.batch_axis, x.rank)
-            normalize_axis(self.time_axis, x.rank)
+            if normalize_axis(self.time_axis, x.rank) == batch:
+                raise ShapeError("ReverseSequence needs two different axes")
             check_extent(self, "the count of lengths", lengths.count, x.dims[batch])
         return TensorType(x.dtype, x.shape)
 
     def reference(self, x: Array, lengths: Array) -> Array:
         y = x.copy()
         steps = np.moveaxis(y, (self.batch_axis, self.time_axis), (0, 1))
-        for batch, length in enumerate(int(n) for n in lengths):
+        for batch, length in enumerate(max(int(n), 0) for n in lengths):
             steps[batch, :length] = steps[batch, :length][::-1].copy()
         return y
 
     def lower(self, x: te.Tensor, lengths: te.Tensor, **_: Any) -> te.Tensor:
         def element(*i: te.Expr) -> te.Expr:
-            step, length = i[self.time_axis], te.index(lengths.at(i[self.batch_axis]))
+            step, longest = i[self.time_axis], extent(x.shape[self.time_axis])
+            length = te.minimum(te.index(lengths.at(i[self.batch_axis])), longest)
             place = list(i)
             place[self.time_axis] = te.where(step < length, length - 1 - step, step)
-            # The bound keeps a length beyond the tensor from reading outside of it.
-            return x.at(*place, fill=0)
+            return x.at(*place)
 
         return te.compute(x.dtype, x.shape, element)
 
@@ -194,6 +205,7 @@ class Trilu(Operator):
     def infer(self, x: TensorType, k: TensorType | None = None) -> TensorType:
         if x.shape is not None and x.rank < 2:
             raise ShapeError(f"Trilu needs matrices, got {x}")
+        check_single(self, "diagonal", k)
         return TensorType(x.dtype, x.shape)
 
     def reference(self, x: Array, k: Array | None = None) -> Array:
@@ -231,6 +243,8 @@ class EyeLike(Operator):
     )
 
     def infer(self, x: TensorType) -> TensorType:
+        if x.shape is not None:
+            _need_rank(self, x, 2)
         return TensorType(DTYPES[self.dtype] if self.dtype else x.dtype, x.shape)
 
     def reference(self, x: Array) -> Array:
@@ -268,6 +282,7 @@ class CenterCropPad(Operator):
         wanted = known_dims(shape) or tuple(fresh_dim(self, axis) for axis in axes)
         if len(wanted) != len(axes):
             raise ShapeError(f"CenterCropPad needs {len(axes)} extents, got {len(wanted)}")
+        check_extents(self, wanted)
         made = dict(zip(axes, wanted))
         return TensorType(x.dtype, tuple(made.get(k, dim) for k, dim in enumerate(x.dims)))
 
@@ -299,98 +314,3 @@ def _shift(old: Dim, new: Dim) -> int:
     """How far the middle moves from a new index to the old one."""
     before, after = extent(old), extent(new)
     return (before - after) // 2 if before >= after else -((after - before) // 2)
-
-
-@operator("Col2Im")
-class Col2Im(Operator):
-    """Sums columns of image blocks back into an image: the reverse of cutting windows out.
-
-    Shapes: x [n, c * product(block), windows], image_shape [d], block_shape [d] -> y [n, c, image].
-    Source: ONNX Col2Im-18.
-    """
-
-    dilations: tuple[int, ...] = ()
-    pads: tuple[int, ...] = ()
-    strides: tuple[int, ...] = ()
-
-    fusion = FusionClass.REDUCTION
-    samples = (
-        sample("f32[1,5,5]", ints(5, 5), ints(1, 5)),
-        sample("f32[2,8,9]", ints(4, 4), ints(2, 2)),
-        sample("f32[1,9,4]", ints(5, 5), ints(3, 3), strides=(2, 2)),
-        sample("f32[1,5,15]", ints(5, 5), ints(1, 5), pads=(0, 1, 0, 1)),
-        sample("f32[1,4,5]", ints(6, 6), ints(2, 2), dilations=(1, 5)),
-        sample("f32[1,6,27]", ints(3, 4, 3), ints(1, 2, 3), pads=(0, 0, 1, 0, 0, 1)),
-        sample("f32[1,10,6]", ints(7), ints(2)),
-        sample("f32[0,4,4]", ints(3, 3), ints(2, 2)),
-    )
-
-    def window(self, image: tuple[int, ...], block: tuple[int, ...]) -> tuple[Any, ...]:
-        """Dilations, pads in front, strides and window counts, spelled out."""
-        rank = len(image)
-        dilations, strides = self.dilations or (1,) * rank, self.strides or (1,) * rank
-        pads = self.pads or (0,) * (2 * rank)
-        counts = tuple(
-            (image[k] + pads[k] + pads[k + rank] - dilations[k] * (block[k] - 1) - 1) // strides[k]
-            + 1
-            for k in range(rank)
-        )
-        return dilations, pads[:rank], strides, counts
-
-    def infer(self, x: TensorType, image: TensorType, block: TensorType) -> TensorType:
-        extents, kernel = known_dims(image), known_dims(block)
-        if x.shape is None or extents is None:
-            return TensorType(x.dtype, None)
-        _need_rank(self, x, 3)
-        if kernel is not None and len(kernel) != len(extents):
-            raise ShapeError(f"Col2Im needs a block of {len(extents)} extents, got {kernel}")
-        channels = fresh_dim(self) if kernel is None else x.dims[1]
-        self._check_columns(x, extents, kernel)
-        for dim in kernel or ():
-            channels = channels // dim
-        return TensorType(x.dtype, (x.dims[0], channels, *extents))
-
-    def _check_columns(self, x: TensorType, image: Shape, block: Shape | None) -> None:
-        sizes = [dim for dim in image if isinstance(dim, int)]
-        kernel = [dim for dim in block or () if isinstance(dim, int)]
-        if block is None or len(sizes) < len(image) or len(kernel) < len(block):
-            return
-        counts = self.window(tuple(sizes), tuple(kernel))[3]
-        check_extent(self, "the count of columns", x.dims[2], math.prod(counts))
-        if isinstance(x.dims[1], int):
-            check_extent(self, "rows over blocks, the rest", x.dims[1] % math.prod(kernel), 0)
-
-    def reference(self, x: Array, image: Array, block: Array) -> Array:
-        extents, kernel = tuple(map(int, image)), tuple(map(int, block))
-        dilations, pads, strides, counts = self.window(extents, kernel)
-        columns = x.reshape(x.shape[0], x.shape[1] // math.prod(kernel), *kernel, *counts)
-        y = np.zeros((*columns.shape[:2], *extents), x.dtype)
-        for offset in np.ndindex(*kernel):
-            for place in np.ndindex(*counts):
-                at = [
-                    p * s - b + k * d
-                    for p, s, b, k, d in zip(place, strides, pads, offset, dilations)
-                ]
-                if all(0 <= index < size for index, size in zip(at, extents)):
-                    y[(..., *at)] += columns[(slice(None), slice(None), *offset, *place)]
-        return y
-
-    def lower(
-        self, x: te.Tensor, image: te.Tensor, block: te.Tensor, *, types: Any, **options: Any
-    ) -> te.Tensor:
-        known = known_of(options, 3)
-        extents, kernel = constant_ints(known, 1, self), constant_ints(known, 2, self)
-        dilations, pads, strides, counts = self.window(extents, kernel)
-        axes = [te.reduce_axis(size) for size in kernel]
-
-        def element(n: te.Expr, c: te.Expr, *i: te.Expr) -> te.Expr:
-            channel, column, valid = c, te.index(0), te.const(True, te.equal(c, c).dtype)
-            for k, axis in enumerate(axes):
-                channel = channel * kernel[k] + axis
-                reach = i[k] + pads[k] - axis * dilations[k]
-                step = reach // strides[k]
-                inside = te.equal(reach % strides[k], 0) & (step >= 0) & (step < counts[k])
-                valid, column = valid & inside, column * counts[k] + step
-            return te.sum_(te.where(valid, x.at(n, channel, column), te.const(0, x.dtype)), *axes)
-
-        return te.compute(x.dtype, types[0].dims, element)

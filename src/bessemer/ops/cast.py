@@ -10,7 +10,7 @@ from bessemer.core.dtypes import COMPILED, DTYPES, DType, boolean, dtype_from_nu
 from bessemer.core.errors import ShapeError
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
-from bessemer.ops.dims import Array, known_dims, with_content
+from bessemer.ops.dims import Array, check_choice, known_dims, with_content
 
 _WORDS = {"+inf": np.inf, "inf": np.inf, "-inf": -np.inf, "nan": np.nan}
 
@@ -127,6 +127,7 @@ class Cast(Operator):
     )
 
     def infer(self, x: TensorType) -> TensorType:
+        check_choice(self, "round_mode", self.round_mode, "up", "down", "nearest")
         return _cast_type(x, DTYPES[self.to])
 
     def reference(self, x: Array) -> Array:

@@ -6,7 +6,8 @@ import numpy as np
 
 from bessemer import te
 from bessemer.ir.operator import operator, sample
-from bessemer.ops.dims import Array
+from bessemer.ir.types import TensorType
+from bessemer.ops.dims import Array, check_choice
 from bessemer.ops.elementwise import NUMERIC, Binary, Comparison, Unary, pair_samples_of, samples_of
 
 
@@ -196,6 +197,10 @@ class BitShift(Bitwise):
         sample(np.array([-8, -8, 8, 8]), np.array([1, -1, 70, 2]), direction="RIGHT"),
         sample("u64[]", "u64[]", low=0, high=9, direction="RIGHT"),
     )
+
+    def infer(self, a: TensorType, b: TensorType) -> TensorType:
+        check_choice(self, "direction", self.direction, "LEFT", "RIGHT")
+        return super().infer(a, b)
 
     def array(self, a: Array, b: Array) -> Any:
         valid = (b >= 0) & (b < 8 * a.dtype.itemsize)

@@ -14,6 +14,7 @@ from bessemer.ir.operator import FusionClass, Operator, Sample, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.dims import (
     Array,
+    check_extents,
     check_same_dtype,
     fresh_dim,
     known_dims,
@@ -55,8 +56,7 @@ class ConstantOfShape(Operator):
         dims = known_dims(shape)
         if dims is None:
             return TensorType(dtype, fresh_dims(self, length_of(shape)))
-        if any(isinstance(dim, int) and dim < 0 for dim in dims):
-            raise ShapeError(f"ConstantOfShape of the negative shape {dims}")
+        check_extents(self, dims)
         if dtype.is_integer and len(dims) == 1 and isinstance(dims[0], int) and dims[0] <= 64:
             return with_content(dtype.numpy, dims, (int(self.filling()),) * dims[0])
         return TensorType(dtype, dims)
@@ -155,6 +155,7 @@ class _Random(Operator):
 
     def type_of(self, shape: Any, default: str) -> TensorType:
         """The type of a result."""
+        check_extents(self, shape or ())
         return TensorType(DTYPES[self.dtype or default], shape)
 
     def finish(self, array: Any, default: str) -> Array:

@@ -94,6 +94,24 @@ def check_extent(op: Operator, what: str, found: Dim, expected: Dim) -> None:
         raise ShapeError(f"{op.op_name}: {what} is {found}, it must be {expected}")
 
 
+def check_choice(op: Operator, name: str, value: str, *choices: str) -> None:
+    """Raises ShapeError unless the attribute has one of the legal values."""
+    if value not in choices:
+        raise ShapeError(f"{op.op_name}: {name} is {value!r}, it must be {' or '.join(choices)}")
+
+
+def check_extents(op: Operator, dims: Sequence[Dim]) -> None:
+    """Raises ShapeError if an extent is negative."""
+    if any(isinstance(dim, int) and dim < 0 for dim in dims):
+        raise ShapeError(f"{op.op_name} of the negative shape {list(dims)}")
+
+
+def check_single(op: Operator, what: str, type: TensorType | None) -> None:
+    """Raises ShapeError unless a tensor is left out, of unknown extent, or has one element."""
+    if type is not None and type.is_static and type.count != 1:
+        raise ShapeError(f"{op.op_name} needs one {what}, got {type}")
+
+
 def shape_tensor(dims: Sequence[Dim]) -> TensorType:
     """The type of an i64 vector whose content is those dimensions."""
     return with_content(np.dtype(np.int64), (len(dims),), tuple(dims))

@@ -14,7 +14,7 @@ from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Dim, Sym
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
-from bessemer.ops.dims import Array, check_same_dtype
+from bessemer.ops.dims import Array, check_kind, check_same_dtype
 from bessemer.ops.elementwise import is_small_float, widened
 
 Labels = tuple[str, ...]
@@ -183,6 +183,7 @@ class Det(Operator):
     samples = (sample("f32[3,3]"), sample("f32[2,4,2,2]"), sample("f64[1,1]"), sample("f32[0,2,2]"))
 
     def infer(self, x: TensorType) -> TensorType:
+        check_kind(self, x, "float")
         if x.shape is None:
             return TensorType(x.dtype, None)
         if x.rank < 2:

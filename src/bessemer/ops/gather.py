@@ -13,6 +13,7 @@ from bessemer.ir.types import TensorType
 from bessemer.ops.dims import (
     Array,
     check_extent,
+    check_extents,
     check_same_dtype,
     constant_ints,
     extent,
@@ -180,6 +181,8 @@ class GatherND(Operator):
         depth = indices.dims[-1]
         if isinstance(depth, Sym):
             return TensorType(data.dtype, None)
+        if depth < 1 or self.batch_dims < 0:
+            raise ShapeError(f"GatherND: {indices} has no index tuples")
         if self.batch_dims + depth > data.rank:
             raise ShapeError(f"GatherND: index tuples of {depth} are too long for {data}")
         if self.batch_dims >= indices.rank:
@@ -244,6 +247,7 @@ class OneHot(Operator):
         if depth.value is not None and not known:
             known = (int(depth.value.reshape(-1)[0]),)
         extent_of = known[0] if known else fresh_dim(self)
+        check_extents(self, (extent_of,))
         return TensorType(values.dtype, (*indices.dims[:axis], extent_of, *indices.dims[axis:]))
 
     def reference(self, indices: Array, depth: Array, values: Array) -> Array:

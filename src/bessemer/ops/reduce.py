@@ -12,6 +12,7 @@ from bessemer.core.dtypes import DType, f32, f64
 from bessemer.core.shapes import Dim, product
 from bessemer.ir.operator import FusionClass, Operator, Sample, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
+from bessemer.ops.arithmetic import truncating_quotient
 from bessemer.ops.dims import (
     Array,
     check_kind,
@@ -205,7 +206,7 @@ class ReduceMean(Reduction):
 
     def finish(self, x: Array, count: int) -> Any:
         if x.dtype.kind in "iu":
-            return np.trunc(x / count) if count else x
+            return truncating_quotient(x, np.asarray(count, x.dtype))
         return x / np.asarray(count, x.dtype)
 
     def finish_scalar(self, x: te.Expr, count: int) -> te.Expr:

@@ -12,7 +12,14 @@ from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Dim
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
-from bessemer.ops.dims import Array, check_extent, check_same_dtype, extent, normalize_axis
+from bessemer.ops.dims import (
+    Array,
+    check_choice,
+    check_extent,
+    check_same_dtype,
+    extent,
+    normalize_axis,
+)
 from bessemer.ops.gather import check_indices
 from bessemer.ops.reshape import ints, reshaped_index
 
@@ -29,8 +36,6 @@ def _scatter(result: Array, place: tuple[Any, ...], updates: Array, reduction: s
     if reduction == "none":
         result[place] = updates
         return result
-    if reduction not in _UPDATES:
-        raise ShapeError(f"unknown reduction {reduction!r}; use none, add, mul, max or min")
     places = [np.broadcast_to(index, updates.shape[: np.ndim(index)]) for index in place]
     with np.errstate(all="ignore"):
         for position in np.ndindex(places[0].shape):
@@ -100,6 +105,7 @@ class ScatterElements(Operator):
     )
 
     def infer(self, data: TensorType, indices: TensorType, updates: TensorType) -> TensorType:
+        check_choice(self, "reduction", self.reduction, "none", *_UPDATES)
         check_indices(self, indices)
         check_same_dtype(self, data, updates)
         if data.shape is not None and indices.shape is not None and data.rank != indices.rank:
@@ -176,6 +182,7 @@ class ScatterND(Operator):
     )
 
     def infer(self, data: TensorType, indices: TensorType, updates: TensorType) -> TensorType:
+        check_choice(self, "reduction", self.reduction, "none", *_UPDATES)
         check_indices(self, indices)
         check_same_dtype(self, data, updates)
         self._check_shapes(data, indices, updates)
@@ -257,6 +264,7 @@ class TensorScatter(Operator):
     def infer(
         self, past: TensorType, update: TensorType, starts: TensorType | None = None
     ) -> TensorType:
+        check_choice(self, "mode", self.mode, "linear", "circular")
         check_same_dtype(self, past, update)
         if past.shape is not None and normalize_axis(self.axis, past.rank) == 0:
             raise ShapeError("TensorScatter cannot write along the batch axis")
@@ -267,7 +275,11 @@ class TensorScatter(Operator):
             for k, (have, want) in enumerate(zip(past.dims, update.dims)):
                 if k != axis:
                     check_extent(self, f"extent {k} of the update", want, have)
+                elif isinstance(have, int) and isinstance(want, int) and want > have:
+                    raise ShapeError(f"TensorScatter: the update {update} is longer than {past}")
         if past.shape is not None and starts is not None and starts.shape is not None:
+            if starts.rank != 1:
+                raise ShapeError(f"TensorScatter needs one write index per batch, got {starts}")
             check_extent(self, "the count of write indices", starts.count, past.dims[0])
         return TensorType(past.dtype, past.shape)
 

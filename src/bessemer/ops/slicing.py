@@ -14,6 +14,9 @@ from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.dims import (
     Array,
+    check_choice,
+    check_same_dtype,
+    check_single,
     constant_ints,
     extent,
     fresh_dim,
@@ -266,6 +269,9 @@ class Pad(Operator):
         value: TensorType | None = None,
         axes: TensorType | None = None,
     ) -> TensorType:
+        check_choice(self, "mode", self.mode, "constant", *_NUMPY_MODES)
+        check_single(self, "value", value)
+        check_same_dtype(self, data, value)
         amounts, named = known_dims(pads), known_ints(axes)
         if data.shape is None:
             return TensorType(data.dtype, None)

@@ -7,7 +7,16 @@ import numpy as np
 
 from bessemer.core.dtypes import DType, boolean
 from bessemer.te.expr import (
-    Binary, Bitcast, Cast, Const, Expr, Load, Reduce, Select, Unary, Var,
+    Binary,
+    Bitcast,
+    Cast,
+    Const,
+    Expr,
+    Load,
+    Reduce,
+    Select,
+    Unary,
+    Var,
 )
 from bessemer.te.tensor import Tensor, stages
 
@@ -49,14 +58,15 @@ def _reduce(node: Reduce, value: Array, keep: int) -> Array:
         flat = value.reshape(*value.shape[:keep], math.prod(value.shape[keep:]))
         pick = np.argmax if node.kind == "argmax" else np.argmin
         if node.last:
-            return flat.shape[-1] - 1 - pick(flat[..., ::-1], axis=-1)
-        return pick(flat, axis=-1)
+            return np.asarray(flat.shape[-1] - 1 - pick(flat[..., ::-1], axis=-1))
+        return np.asarray(pick(flat, axis=-1))
     if node.kind in ("max", "min"):
-        function = np.maximum if node.kind == "max" else np.minimum
-        return np.asarray(function.reduce(value, axis=rest, initial=extreme(dtype, node.kind)))
+        extremum = np.maximum if node.kind == "max" else np.minimum
+        return np.asarray(extremum.reduce(value, axis=rest, initial=extreme(dtype, node.kind)))
     wide = value.astype(np.float32) if dtype.name in ("f16", "bf16") else value
     function = np.add if node.kind == "sum" else np.multiply
-    return np.asarray(function.reduce(wide, axis=rest, dtype=wide.dtype)).astype(dtype.numpy)
+    total: Array = function.reduce(wide, axis=rest, dtype=wide.dtype)
+    return np.asarray(total).astype(dtype.numpy)
 
 
 def extreme(dtype: DType, kind: str) -> Any:
@@ -70,7 +80,8 @@ def extreme(dtype: DType, kind: str) -> Any:
 
 
 def _erf(x: Array) -> Array:
-    return np.vectorize(math.erf, otypes=[np.float64])(x.astype(np.float64)).astype(x.dtype)
+    wide = np.vectorize(math.erf, otypes=[np.float64])(x.astype(np.float64))
+    return np.asarray(wide).astype(x.dtype)
 
 
 _UNARY: dict[str, Any] = {
@@ -94,9 +105,9 @@ _BINARY: dict[str, Any] = {
 
 def truncating_divide(a: Array, b: Array) -> Array:
     """Integer division that rounds toward zero; 0 where the divisor is 0."""
-    safe = np.where(b == 0, np.ones_like(b), b)
-    quotient = np.floor_divide(np.abs(a), np.abs(safe)).astype(a.dtype)
-    return np.where(b == 0, 0, np.where((a < 0) != (b < 0), -quotient, quotient)).astype(a.dtype)
+    quotient, rest = np.floor_divide(a, b), np.mod(a, b)
+    rounded = quotient + ((rest != 0) & ((a < 0) != (b < 0))).astype(quotient.dtype)
+    return np.where(b == 0, 0, rounded).astype(a.dtype)
 
 
 def apply_binary(op: str, a: Array, b: Array, dtype: DType) -> Array:
@@ -157,7 +168,7 @@ class _Evaluator:
         clipped = tuple(np.clip(i, 0, max(n - 1, 0)) for i, n in zip(where, array.shape))
         if array.size == 0:
             return np.zeros(where[0].shape, array.dtype)
-        value = array[clipped]
+        value = np.asarray(array[clipped])
         if fill is None:
             return value
         inside = np.ones(where[0].shape, bool)
