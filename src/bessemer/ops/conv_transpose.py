@@ -1,6 +1,7 @@
 """Transposed convolution: ConvTranspose."""
 
 import itertools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,40 @@ class Spread:
     dilations: tuple[int, ...]
     lows: Shape
     out: Shape
+
+    def _steps(self, axis: int) -> tuple[int, int]:
+        """Every how many window elements one can meet an input element, and how far that moves."""
+        common = math.gcd(self.strides[axis], self.dilations[axis])
+        return self.strides[axis] // common, self.dilations[axis] // common
+
+    def taps(self, axis: int) -> int:
+        """How many window elements at most meet an input element, for one output element."""
+        return -(-self.kernel[axis] // self._steps(axis)[0])
+
+    def overshoots(self) -> bool:
+        """True if the last tap can lie beyond the window."""
+        return any(
+            extent % self._steps(axis)[0] or math.gcd(self.strides[axis], self.dilations[axis]) > 1
+            for axis, extent in enumerate(self.kernel)
+        )
+
+    def place(self, axis: int, o: Expr, j: Expr) -> tuple[Expr, Expr]:
+        """Input index and window index of tap `j` of output `o`; either may lie outside.
+
+        Window element k meets an input element if o + low - k * dilation is a multiple of the
+        stride. Only those are visited: they start at `first` and repeat every `step`.
+        """
+        stride, dilation = self.strides[axis], self.dilations[axis]
+        reach = o + te.index(int(self.lows[axis]))  # type: ignore[arg-type]
+        step, move = self._steps(axis)
+        common = stride // step
+        # k = first solves k * move = reach / common (modulo step).
+        first = (reach // common) * pow(move, -1, step) % step if step > 1 else te.index(0)
+        tap = first + j * step
+        if common > 1:
+            # Outputs between the multiples meet nothing: send them outside the window.
+            tap = te.where(te.equal(reach % common, 0), tap, te.index(self.kernel[axis]))
+        return (reach - tap * dilation) // stride, tap
 
 
 @operator("ConvTranspose")
@@ -133,25 +168,17 @@ class ConvTranspose(Operator):
         spread = self.spread(x.shape, w.shape)
         per_group = int(x.shape[1]) // self.group  # type: ignore[arg-type]
         filters = int(w.shape[1])  # type: ignore[arg-type]
-        axes = [te.reduce_axis(per_group, "ic")] + [te.reduce_axis(k) for k in spread.kernel]
+        axes = [te.reduce_axis(per_group, "ic")]
+        axes += [te.reduce_axis(spread.taps(axis)) for axis in range(len(spread.kernel))]
 
         def body(n: Expr, oc: Expr, *outer: Expr) -> Expr:
             ic, *inner = axes
             channel = ic if self.group == 1 else oc // filters * per_group + ic
-            places: list[Expr] = []
-            hit: Expr | None = None
-            for axis, (o, k) in enumerate(zip(outer, inner, strict=True)):
-                stride = spread.strides[axis]
-                low = te.index(int(spread.lows[axis]))  # type: ignore[arg-type]
-                reach = o + low - k * spread.dilations[axis]
-                places.append(reach // stride)
-                if stride > 1:
-                    test = te.equal(reach % stride, 0)
-                    hit = test if hit is None else hit & test
-            value = x.at(n, channel, *places, fill=0)
-            if hit is not None:
-                value = te.where(hit, value, te.const(0, x.dtype))
-            weight = w[(channel, oc if self.group == 1 else oc % filters, *inner)]
+            pairs = [spread.place(axis, o, j) for axis, (o, j) in enumerate(zip(outer, inner))]
+            value = x.at(n, channel, *(place for place, _ in pairs), fill=0)
+            row = oc if self.group == 1 else oc % filters
+            fill = 0 if spread.overshoots() else None
+            weight = w.at(channel, row, *(tap for _, tap in pairs), fill=fill)
             return te.sum_(load(value) * load(weight), *axes)
 
         shape = (x.shape[0], filters * self.group, *spread.out)
@@ -182,5 +209,8 @@ class ConvTranspose(Operator):
         sample("f32[1,2,5]", "f32[2,3,3]", strides=(2,)),
         sample("f32[1,1,2,3,2]", "f32[1,2,2,2,2]", strides=(2, 1, 2)),
         sample("f32[1,4,3,3]", "f32[4,1,2,2]", group=4, strides=(2, 2)),
+        sample("f32[1,1,5]", "f32[1,1,4]", strides=(2,), dilations=(2,)),
+        sample("f32[1,1,5]", "f32[1,2,5]", strides=(3,), dilations=(2,), pads=(1, 2)),
+        sample("f32[1,1,4]", "f32[1,1,3]", strides=(4,), dilations=(6,), pads=(2, 0)),
         sample("f16[1,2,3,3]", "f16[2,2,3,3]", "f16[2]"),
     )
