@@ -1,1 +1,1 @@
-"""The whole pipeline: model in, engine out. Start with build.py; it reads as the compiler's story."""
+"""The whole pipeline: model in, engine out. Start with build.py, the compiler's story."""

@@ -13,8 +13,8 @@ from bessemer.codegen.llvm.emitter import module_text
 from bessemer.codegen.llvm.pool import CompilePool
 from bessemer.core.errors import ScheduleError
 from bessemer.lower.kernel import Kernel
-from bessemer.lower.lowering import split_stages
 from bessemer.lower.loops import Function
+from bessemer.lower.lowering import split_stages
 from bessemer.schedule.rule import Scheduled, make_loops
 from bessemer.targets.target import Target
 from bessemer.te.expr import Load, Reduce, walk

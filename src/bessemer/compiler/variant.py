@@ -8,12 +8,24 @@ from typing import Any
 import numpy as np
 
 from bessemer.compiler.kernels import (
-    CompiledKernel, kernel_bytes, kernel_flops, name_symbols, schedule_kernel,
+    CompiledKernel,
+    kernel_bytes,
+    kernel_flops,
+    name_symbols,
+    schedule_kernel,
 )
 from bessemer.compiler.memory_plan import Block, aligned, lower_bound, place_blocks
 from bessemer.core.dtypes import COMPILED, DType, f32
 from bessemer.engine.plan import (
-    Binding, BufferRef, HostStep, KernelStep, MemoryReport, MemoryRow, NodeRecord, Plan, Step,
+    Binding,
+    BufferRef,
+    HostStep,
+    KernelStep,
+    MemoryReport,
+    MemoryRow,
+    NodeRecord,
+    Plan,
+    Step,
     TensorRef,
 )
 from bessemer.ir.codec import encode_operator
@@ -136,7 +148,7 @@ class _Lowering:
         """True if the value is a Python object between host steps."""
         return not isinstance(value.type, TensorType) or not value.type.is_static \
             or value.type.dtype.kind in ("string", "complex") \
-            or value.type.dtype not in COMPILED and value.type.dtype.bits < 8
+            or (value.type.dtype not in COMPILED and value.type.dtype.bits < 8)
 
     def _choose_outputs(self, drafts: list[_StepDraft]) -> None:
         """Outputs that a step can write straight into the caller's memory."""
@@ -194,10 +206,11 @@ class _Lowering:
                 self._touch(value, len(drafts))
 
     def _share_in_place(self, drafts: list[_StepDraft]) -> None:
-        """Lets an output take the memory of an input that dies there and is read element by element."""
+        """Lets an output take the memory of an input that dies there and is read in its order."""
         for step, draft in enumerate(drafts):
             entry = draft.kernel
-            if entry is None or entry.scheduled.knobs.get("kblock") or len(entry.kernel.outputs) != 1:
+            if entry is None or entry.scheduled.knobs.get("kblock") \
+                    or len(entry.kernel.outputs) != 1:
                 continue
             out = entry.kernel.outputs[0]
             target = self._root_key(out.key)
@@ -209,7 +222,8 @@ class _Lowering:
                 if root is None or not self._owns(operand) or mine is self.blocks[root]:
                     continue
                 theirs = self.blocks[root]
-                if theirs.last != step or mine.first != step or theirs.size_bytes != mine.size_bytes \
+                if theirs.last != step or mine.first != step \
+                        or theirs.size_bytes != mine.size_bytes \
                         or operand.layout != out.layout or operand.dtype != out.dtype \
                         or not _reads_same_element(entry, operand):
                     continue

@@ -1,4 +1,4 @@
-"""Linear forms of index expressions: sums of coefficient * atom, with ranges to simplify // and %."""
+"""Linear forms of index expressions: sums of coefficient * atom; ranges simplify // and %."""
 
 import math
 from collections.abc import Mapping
@@ -131,7 +131,7 @@ def _extreme(op: str, a: Linear, b: Linear, ranges: Mapping[str, Range]) -> Line
 
 
 def _split(form: Linear, divisor: int) -> tuple[Linear, Linear]:
-    """form = divisor * quotient + rest, with the multiples of the divisor in quotient."""
+    """Form = divisor * quotient + rest, with the multiples of the divisor in quotient."""
     quotient, rest = [], []
     for key, atom, coef in form.terms:
         whole = coef // divisor if coef % divisor == 0 else 0
@@ -144,7 +144,7 @@ def _split(form: Linear, divisor: int) -> tuple[Linear, Linear]:
 
 
 def floor_divide(form: Linear, divisor: int, ranges: Mapping[str, Range]) -> Linear:
-    """form // divisor."""
+    """The form divided by a positive literal, rounded down."""
     if divisor == 1:
         return form
     quotient, rest = _split(form, divisor)
@@ -156,14 +156,14 @@ def floor_divide(form: Linear, divisor: int, ranges: Mapping[str, Range]) -> Lin
     for common in _common_factors(rest, divisor, factor):
         inner, small = _split(rest, common)
         bounds = small.range(ranges)
-        if inner.terms and 0 <= bounds[0] and bounds[1] < common:
+        if inner.terms and bounds[0] >= 0 and bounds[1] < common:
             return quotient + floor_divide(inner, divisor // common, ranges)
     if len(rest.terms) == 1 and rest.constant == 0:
-        key, atom, coef = rest.terms[0]
-        if coef == 1 and isinstance(atom, Binary) and isinstance(atom.b, Const):
-            if atom.op == "//":
-                return quotient + floor_divide(
-                    linear(atom.a, ranges), divisor * int(atom.b.value), ranges)
+        _, atom, coef = rest.terms[0]
+        if coef == 1 and isinstance(atom, Binary) and atom.op == "//" \
+                and isinstance(atom.b, Const) and atom.b.value > 0:
+            return quotient + floor_divide(
+                linear(atom.a, ranges), divisor * int(atom.b.value), ranges)
     return quotient + _atom(binary("//", rest.expr(), const(divisor, i64)))
 
 
@@ -173,7 +173,7 @@ def _common_factors(rest: Linear, divisor: int, factor: int) -> list[int]:
 
 
 def modulo(form: Linear, divisor: int, ranges: Mapping[str, Range]) -> Linear:
-    """form % divisor."""
+    """The rest of that division; never negative."""
     if divisor == 1:
         return Linear((), 0)
     _, rest = _split(form, divisor)
@@ -183,7 +183,7 @@ def modulo(form: Linear, divisor: int, ranges: Mapping[str, Range]) -> Linear:
     for common in _common_factors(rest, divisor, 1):
         inner, small = _split(rest, common)
         bounds = small.range(ranges)
-        if inner.terms and 0 <= bounds[0] and bounds[1] < common:
+        if inner.terms and bounds[0] >= 0 and bounds[1] < common:
             return modulo(inner, divisor // common, ranges).scale(common) + small
     return _atom(binary("%", rest.expr(), const(divisor, i64)))
 

@@ -63,9 +63,9 @@ def _drop_unit_axes(tensor: Tensor) -> Tensor:
     if isinstance(body, Reduce) and body.kind not in ("argmax", "argmin"):
         unit = [axis for axis in body.axes if axis.extent == 1]
         kept = tuple(axis for axis in body.axes if axis.extent != 1) or body.axes[:1]
-        gone = {axis: const(0, i64) for axis in unit if axis not in kept}
+        gone: dict[Expr, Expr] = {axis: const(0, i64) for axis in unit if axis not in kept}
         if gone:
-            inner = substitute(body.body, dict(gone))
+            inner = substitute(body.body, gone)
             body = Reduce(body.kind, inner, kept, body.dtype, body.last)
     assert body is not None
     axes = tensor.axes + (body.axes if isinstance(body, Reduce) else ())

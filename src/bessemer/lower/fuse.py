@@ -252,7 +252,8 @@ class _Partitioner:
             axes = {id(axis) for axis in stage.axes}
             if isinstance(stage.body, Reduce):
                 axes |= {id(axis) for axis in stage.body.axes}
-            if not all(isinstance(i, Var) and id(i) in axes or not _moves(i) for i in load.indices):
+            if not all((isinstance(i, Var) and id(i) in axes) or not _moves(i)
+                       for i in load.indices):
                 return "its window reads each element several times"
         if len(reading) > 1 and self._is_costly(other):
             return "its costly elements would be computed several times"

@@ -115,7 +115,7 @@ def with_body(tensor: Tensor, body: Expr) -> Tensor:
 
 
 def inline(tensor: Tensor, inlinable: "set[int]", rebuilt: dict[int, Tensor]) -> Tensor:
-    """Rebuilds a compute with the loads of inlinable injective computes replaced by their bodies."""
+    """Rebuilds a compute; loads of inlinable injective computes are replaced by their bodies."""
     if tensor.body is None:
         return tensor
     if id(tensor) in rebuilt:
@@ -175,7 +175,7 @@ def reading_counts(kernel_stages: list[Tensor]) -> dict[int, int]:
 
 
 def inline_stages(kernel: Kernel) -> Kernel:
-    """Inlines injective computes into their readers, except costly ones that a reduction rereads."""
+    """Inlines injective computes into their readers, but not costly ones a reduction rereads."""
     all_stages = kernel.stages
     outputs = {id(operand.tensor) for operand in kernel.outputs}
     counts = reading_counts(all_stages)

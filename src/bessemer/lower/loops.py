@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any
 
 from bessemer.core.dtypes import DType
 from bessemer.te.expr import Expr, Load, Var, text, walk
@@ -62,7 +62,7 @@ def dense_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
 class LaneReduce(Expr):
-    """Combines all lanes of the last dimension of a register buffer at the given leading indices."""
+    """Combines the lanes of a register buffer (its last dimension) at the given leading indices."""
 
     kind: str
     buffer: Buffer
@@ -93,7 +93,8 @@ class Fma(Expr):
         return (self.a, self.b, self.c)
 
     def with_children(self, children: tuple[Expr, ...]) -> Expr:
-        return Fma(*children, self.dtype)
+        a, b, c = children
+        return Fma(a, b, c, self.dtype)
 
     def text(self) -> str:
         """Its form in loop IR."""
@@ -143,7 +144,7 @@ class Alloc:
     buffer: Buffer
 
 
-Stmt = Union[For, Let, Store, If, Alloc]
+Stmt = For | Let | Store | If | Alloc
 
 
 @dataclass(eq=False)

@@ -66,8 +66,7 @@ def _materialised(kernel: Kernel) -> Kernel:
     for operand in kernel.outputs:
         tensor = operand.tensor
         if tensor.body is None:
-            source = tensor
-            copy = compute(source.dtype, source.shape, lambda *i: source[i], "copy")
+            copy = compute(tensor.dtype, tensor.shape, tensor.at, "copy")
             operand = Operand(copy, operand.layout, operand.strides, 0, None, operand.key)
         outputs.append(operand)
     return Kernel(kernel.name, kernel.inputs, outputs, kernel.sources, kernel.notes)

@@ -1,4 +1,4 @@
-"""Where each value of a graph lies: own memory, a model binding, inside another value, or an alias."""
+"""Where each value of a graph lies: own memory, a binding, inside another value, or an alias."""
 
 from dataclasses import dataclass
 
@@ -68,7 +68,8 @@ class StorageMap:
                 continue
             if start % part.div:
                 raise InternalError(f"{value.name} starts inside a block of {root.name}")
-            return Storage(base.root, layout, base.strides, base.offset + start // part.div * stride)
+            offset = base.offset + start // part.div * stride
+            return Storage(base.root, layout, base.strides, offset)
         raise InternalError(f"{root.name} has no axis {axis}")
 
     def extent(self, root: Value) -> int:

@@ -15,7 +15,16 @@ from bessemer.lower.loops import Alloc, Buffer, Fma, For, If, LaneReduce, Let, S
 from bessemer.schedule.memory import Axes, Memory
 from bessemer.schedule.schedule import Schedule, Split
 from bessemer.te.expr import (
-    Binary, Expr, Load, Reduce, Var, binary, const, equal, isnan, where,
+    Binary,
+    Expr,
+    Load,
+    Reduce,
+    Var,
+    binary,
+    const,
+    equal,
+    isnan,
+    where,
 )
 from bessemer.te.interpreter import extreme
 from bessemer.te.tensor import Tensor
@@ -26,7 +35,7 @@ MAX_STACK_BYTES = 192 * 1024
 
 @dataclass(frozen=True)
 class _Env:
-    """What is bound so far: loop values, region sizes, and how split axes combine in this region."""
+    """What is bound so far: loop values, region sizes, how split axes combine in this region."""
 
     values: Mapping[str, Expr] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
@@ -257,7 +266,8 @@ class Nest:
         spatial = [n for n in self._inner if n not in schedule.reducing]
         kept = [n for n in spatial if n != lanes]
         fast = all(schedule.kinds.get(n) == "unroll" or self._size(n, env) == 1 for n in kept)
-        shape = tuple(schedule.extents[n] for n in kept) + (schedule.extents[lanes] if lanes else 1,)
+        width = schedule.extents[lanes] if lanes else 1
+        shape = (*(schedule.extents[n] for n in kept), width)
         accumulator = _Accumulator(self, body, shape, "register" if fast else "stack", kept, lanes)
         spread = spatial if lanes in spatial or not lanes else [*spatial, lanes]
         return [*accumulator.declare(),
@@ -294,7 +304,7 @@ class _Accumulator:
         return (*(env.values[name] for name in self.kept), last)
 
     def _outer(self, env: _Env, last: bool) -> Expr | None:
-        """The condition that the reduction loops outside the accumulators are at their first/last."""
+        """The condition that the reduction loops outside the accumulators are at an end."""
         condition: Expr | None = None
         for name in self.nest._outer_reducing:
             goal = self.nest._size(name, env) - 1 if last else 0

@@ -61,7 +61,7 @@ def schedule_rule(name: str, priority: int) -> Callable[[R], R]:
 
 @dataclass(frozen=True)
 class Scheduled:
-    """Loops of a kernel: the function, its operands in the order of its arguments, and how it was made."""
+    """Loops of a kernel: the function, its operands in argument order, and how it was made."""
 
     function: Function
     operands: tuple[Operand, ...]

@@ -1,4 +1,4 @@
-"""Schedule: the loops of one compute and the primitives that change them; data that prints and replays."""
+"""Schedule: the loops of one compute and the primitives that change them, as data that replays."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -54,7 +54,7 @@ class Schedule:
 
     @staticmethod
     def of(stage: Tensor, bound: Iterable[int] = ()) -> "Schedule":
-        """The loops of a compute, all serial; `bound` output axes get no loop (their value is given)."""
+        """The loops of a compute, all serial; `bound` axes have a given value and get none."""
         skip = set(bound)
         extents = {f"a{k}": _static(axis.extent) for k, axis in enumerate(stage.axes)
                    if k not in skip}
@@ -74,7 +74,7 @@ class Schedule:
         return name
 
     def split(self, axis: str, factor: int, tail: str = "shrink") -> tuple[str, str]:
-        """for i in 10 -> for i.o in 3: for i.i in 4 (the last one shorter, masked, padded ...)."""
+        """Before `for i in 10`, after `for i.o in 3: for i.i in 4`, the last one as `tail` says."""
         self._loop(axis)
         if factor < 1 or tail not in TAILS:
             raise ScheduleError(f"cannot split {axis} by {factor} with tail {tail!r}")
@@ -95,7 +95,7 @@ class Schedule:
         return outer, inner
 
     def fuse(self, first: str, second: str) -> str:
-        """for a in 2: for b in 3 -> for a+b in 6; the loops must be neighbours."""
+        """Before `for a in 2: for b in 3`, after `for a+b in 6`; the loops must be neighbours."""
         where = self.order.index(self._loop(first))
         if self.order[where + 1: where + 2] != [second] or \
                 (first in self.reducing) != (second in self.reducing):
@@ -149,7 +149,7 @@ class Schedule:
         self._mark("parallel", name)
 
     def accumulate(self, name: str) -> None:
-        """Accumulators live in registers inside this loop: initialised, updated and written there."""
+        """Accumulators live inside this loop: initialised, updated and written there."""
         self.accumulate_at = self._loop(name)
         self._note("accumulate", name)
 

@@ -15,7 +15,7 @@ from bessemer.core.dtypes import DType, boolean, f32, i64
 if TYPE_CHECKING:
     from bessemer.te.tensor import IterVar
 
-Number = Union[int, float, bool, np.generic]
+Number = int | float | bool | np.generic
 ExprLike = Union["Expr", Number]
 
 ARITHMETIC = ("+", "-", "*", "/", "//", "%", "min", "max", "pow", "&", "|", "^", "<<", ">>",
@@ -23,9 +23,9 @@ ARITHMETIC = ("+", "-", "*", "/", "//", "%", "min", "max", "pow", "&", "|", "^",
 """`/` is true division for floats and C-like truncating division for integers; `//` and `%` floor
 (numpy semantics); `rem` and `fmod` take the sign of the dividend."""
 COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
-UNARY = ("neg", "abs", "not", "sign", "floor", "ceil", "round", "trunc", "sqrt", "rsqrt", "exp", "log",
-         "log1p", "expm1", "tanh", "sigmoid", "erf", "sin", "cos", "tan", "asin", "acos", "atan",
-         "sinh", "cosh", "asinh", "acosh", "atanh", "isnan", "isinf", "invert")
+UNARY = ("neg", "abs", "not", "sign", "floor", "ceil", "round", "trunc", "sqrt", "rsqrt",
+         "exp", "log", "log1p", "expm1", "tanh", "sigmoid", "erf", "sin", "cos", "tan", "asin",
+         "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "isnan", "isinf", "invert")
 """`not` is logical (bool), `invert` flips all bits, `round` is half to even."""
 
 
@@ -184,7 +184,7 @@ class Select(Expr):
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
 class Cast(Expr):
-    """Conversion as C does it: float to integer truncates, to bool is != 0, bool to number 0 or 1."""
+    """Conversion as C does it: float to integer truncates, to bool is != 0, bool gives 0 or 1."""
 
     a: Expr
     dtype: DType
@@ -234,7 +234,7 @@ class Reduce(Expr):
     """A reduction over axes; only allowed as the whole body of a compute.
 
     `kind` is sum, prod, max, min, argmax, argmin. max and min pass NaN on (numpy). The arg kinds
-    give the linear position (i64) of the first extreme along the axes; `last` asks for the last one.
+    give the linear position (i64) of the first extreme along the axes, `last` that of the last.
     """
 
     kind: str
@@ -425,7 +425,7 @@ def walk(expr: Expr) -> Iterator[Expr]:
 
 def rewrite(expr: Expr, visit: Callable[[Expr], Expr | None], memo: dict[int, Any] | None = None
             ) -> Expr:
-    """Rebuilds an expression bottom-up; `visit` (on the rebuilt node) returns a replacement or None.
+    """Rebuilds an expression bottom-up; `visit` (on a rebuilt node) gives a replacement or None.
 
     Shared subexpressions stay shared.
     """
@@ -482,4 +482,4 @@ def text(expr: Expr) -> str:
         case Reduce(kind=kind, body=body, axes=axes):
             over = ", ".join(f"{axis.name}:{axis.extent}" for axis in axes)
             return f"{kind}({text(body)}, over=({over}))"
-    raise TypeError(type(expr))
+    return expr.text() if hasattr(expr, "text") else repr(type(expr))

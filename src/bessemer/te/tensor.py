@@ -1,4 +1,4 @@
-"""Tensors as functions of their indices: placeholders and computes, and the reductions over axes."""
+"""Tensors as functions of their indices: placeholders, computes and reductions over axes."""
 
 import itertools
 from collections.abc import Callable
@@ -67,11 +67,12 @@ def placeholder(dtype: DType, shape: Shape, name: str = "x") -> Tensor:
     return Tensor(name, dtype, tuple(shape))
 
 
-def compute(dtype: DType, shape: Shape, function: Callable[..., ExprLike], name: str = "") -> Tensor:
+def compute(dtype: DType, shape: Shape, function: Callable[..., ExprLike], name: str = ""
+            ) -> Tensor:
     """The tensor whose element at `indices` is `function(*indices)`.
 
-    The function gets one index variable per dimension and returns an expression of `dtype` (numbers are
-    taken as literals). A reduction (`te.sum` ...) may only be the whole result.
+    The function gets one index variable per dimension and returns an expression of `dtype`
+    (numbers are taken as literals). A reduction (`te.sum` ...) may only be the whole result.
     Raises: TypeError if the expression has another dtype.
     """
     number = next(_COUNTER)

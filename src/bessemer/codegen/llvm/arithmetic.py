@@ -35,7 +35,8 @@ class Val:
 
 
 # `contract` lets LLVM fuse a product and a sum into one instruction with one rounding.
-_FLOAT = {"+": "fadd contract", "-": "fsub contract", "*": "fmul contract", "/": "fdiv", "fmod": "frem", "rem": "frem"}
+_FLOAT = {"+": "fadd contract", "-": "fsub contract", "*": "fmul contract", "/": "fdiv",
+          "fmod": "frem", "rem": "frem"}
 _INTEGER = {"+": "add", "-": "sub", "*": "mul", "&": "and", "|": "or", "^": "xor"}
 _COMPARE_FLOAT = {"<": "olt", "<=": "ole", ">": "ogt", ">=": "oge", "==": "oeq", "!=": "une"}
 _COMPARE_INTEGER = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
@@ -56,7 +57,8 @@ class Arithmetic:
 
     def suffix(self, dtype: DType, lanes: int) -> str:
         """The type suffix of an intrinsic name."""
-        base = f"f{dtype.bits}" if dtype.is_float else "i1" if dtype == boolean else f"i{dtype.bits}"
+        whole = "i1" if dtype == boolean else f"i{dtype.bits}"
+        base = f"f{dtype.bits}" if dtype.is_float else whole
         return f"v{lanes}{base}" if lanes else base
 
     def call(self, name: str, result: str, arguments: list[str]) -> str:
@@ -210,7 +212,7 @@ class Arithmetic:
         return self.emit(_FLOAT[op], a, b)
 
     def float_modulo(self, a: Val, b: Val) -> Val:
-        """fmod moved to the divisor's sign."""
+        """Fmod moved to the divisor's sign."""
         rest = self.libm("fmod", [a, b])
         zero = self.splat(self.constant(0.0, a.dtype), a.lanes)
         wrong = self.both(
@@ -237,7 +239,7 @@ class Arithmetic:
         return Val(name, boolean, a.lanes)
 
     def extreme(self, op: str, a: Val, b: Val) -> Val:
-        """min or max; NaN if either is NaN."""
+        """Min or max; NaN if either is NaN."""
         if a.dtype == boolean:
             return self.emit("and" if op == "min" else "or", a, b)
         if not a.dtype.is_float:
@@ -305,7 +307,7 @@ class Arithmetic:
         return self.libm("pow", [a, b])
 
     def fma(self, a: Val, b: Val, c: Val) -> Val:
-        """a * b + c."""
+        """A * b + c."""
         a, b, c = self.align(a, b, c)
         if a.dtype not in (f32, f64):
             return self.binary("+", self.binary("*", a, b, a.dtype), c, a.dtype)
@@ -322,7 +324,8 @@ class Arithmetic:
             parts = []
             for start in (0, half):
                 mask = ", ".join(f"i32 {start + k}" for k in range(half))
-                name = self.emitter.value(f"shufflevector {a}, {a.type} poison, <{half} x i32> <{mask}>")
+                name = self.emitter.value(
+                    f"shufflevector {a}, {a.type} poison, <{half} x i32> <{mask}>")
                 parts.append(Val(name, a.dtype, half))
             a = self.combine(kind, parts[0], parts[1])
             lanes = half
@@ -358,7 +361,8 @@ class Arithmetic:
             infinite = self.splat(self.constant(float("inf"), a.dtype), a.lanes)
             return self.compare("==", self.unary("abs", a), infinite)
         if op == "sign":
-            zero, one, minus = (self.splat(self.constant(v, a.dtype), a.lanes) for v in (0., 1., -1.))
+            zero, one, minus = (
+                self.splat(self.constant(v, a.dtype), a.lanes) for v in (0.0, 1.0, -1.0))
             below = self.select(self.compare("<", a, zero), minus, a)
             return self.select(self.compare(">", a, zero), one, below)
         if op == "rsqrt":

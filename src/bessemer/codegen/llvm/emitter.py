@@ -15,12 +15,31 @@ from bessemer.core.dtypes import boolean, i64
 from bessemer.core.errors import CodegenError
 from bessemer.lower.affine import Linear, Range, holds, linear
 from bessemer.lower.loops import (
-    Alloc, Buffer, Fma, For, Function, If, LaneReduce, Let, Stmt, Store, statements,
-)
-from bessemer.te.expr import (
-    Binary, Bitcast, Cast, Const, Expr, Load, Select, Unary, Var, walk,
+    Alloc,
+    Buffer,
+    Fma,
+    For,
+    Function,
+    If,
+    LaneReduce,
+    Let,
+    Stmt,
+    Store,
+    statements,
 )
 from bessemer.targets.target import Target
+from bessemer.te.expr import (
+    Binary,
+    Bitcast,
+    Cast,
+    Const,
+    Expr,
+    Load,
+    Select,
+    Unary,
+    Var,
+    walk,
+)
 
 
 @dataclass
@@ -226,7 +245,8 @@ class _FunctionEmitter:
         match condition:
             case Binary(op="<", a=Var(name=name), b=Const(value=bound)):
                 low, high = self.ranges[name]
-                self.ranges[name] = (low, min(high, bound - 1)) if taken else (max(low, bound), high)
+                self.ranges[name] = (
+                    (low, min(high, bound - 1)) if taken else (max(low, bound), high))
 
     def alloc(self, buffer: Buffer) -> None:
         """Declares a register or stack buffer."""
@@ -287,7 +307,7 @@ class _FunctionEmitter:
         return form
 
     def split_lane(self, form: Linear) -> tuple[Linear, int, Linear | None]:
-        """(part without the vector variable, its coefficient, atoms that depend on it otherwise)."""
+        """(part without the vector variable, its coefficient, other atoms that depend on it)."""
         if self.lane is None:
             return form, 0, None
         step, scalar, mixed = 0, [], []
@@ -453,7 +473,7 @@ class _FunctionEmitter:
         raise CodegenError(f"cannot emit {expr}")
 
     def conjunction(self, a: Expr, b: Expr) -> Val:
-        """a & b without the parts that the ranges prove."""
+        """A & b without the parts that the ranges prove."""
         if holds(a, self.ranges):
             return self.eval(b)
         if holds(b, self.ranges):
@@ -547,8 +567,8 @@ class _FunctionEmitter:
         name = self.math.gather(kind, lanes, pointers, mask, align)
         return self.math.from_memory(name, buffer.dtype, lanes)
 
-    def strided_load(self, buffer: Buffer, scalar: Linear, step: int, lanes: int, make: Callable[[str], str]
-                     ) -> str:
+    def strided_load(self, buffer: Buffer, scalar: Linear, step: int, lanes: int,
+                     make: Callable[[str], str]) -> str:
         """Lanes at a constant distance: scalar loads put together."""
         kind = stored(buffer.dtype)
         result = "poison"

@@ -1,1 +1,1 @@
-"""Schedule rules, one file per class of kernel: when it applies, its knobs, its default, its primitives."""
+"""Schedule rules, one file per class of kernel: when it applies, its knobs, its primitives."""

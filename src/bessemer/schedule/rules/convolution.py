@@ -225,7 +225,8 @@ class Convolution(Rule):
 
 def tile_cost(shape: ConvolutionShape, blocks: int, pixels: int, rows: int, vectors: int) -> float:
     """Cycles of all tiles for one input channel: the larger of arithmetic and loads, two a cycle,
-    and at least the latency of a multiply-add; loads also cost a little on their own."""
+    and at least the latency of a multiply-add; loads also cost a little on their own.
+    """
     total = 0.0
     for height, many in balanced(shape.rows, rows):
         for width, count in balanced(shape.columns, pixels):

@@ -1,4 +1,4 @@
-"""Element-wise and movement kernels: vectors along the innermost dimension, threads along the rest."""
+"""Element-wise and movement kernels: vectors along the innermost axis, threads along the rest."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,8 @@ def vector_axis(operand: Operand) -> int:
 
 def vectorize_output(schedule: Schedule, operand: Operand, lanes: int) -> list[str]:
     """Splits the innermost axis of an output by the vector width; returns the other loops in
-    memory order, outermost first, and marks the vector loop."""
+    memory order, outermost first, and marks the vector loop.
+    """
     axis = vector_axis(operand)
     name = f"a{axis}"
     block = operand.layout.block_of(axis)
@@ -82,7 +83,8 @@ class Injective(Rule):
 
 def schedule_outer(schedule: Schedule, outer: list[str], unroll: int = 1) -> None:
     """Shares the outer loops between threads; keeps the last one as a plain inner loop if others
-    give enough iterations."""
+    give enough iterations.
+    """
     loops = [name for name in outer if name in schedule.order]
     if not loops:
         return

@@ -43,8 +43,7 @@ class WindowReduction(Rule):
             if operand is not None and operand.constant is None and (
                     operand.layout.block_of(1) != lanes or node.indices[1] is not stage.axes[1]):
                 return "an input does not have the output's channels"
-        extents = [int(axis.extent) for axis in body.axes]  # type: ignore[arg-type]
-        if math.prod(extents) > 64:
+        if _window_size(body) > 64:
             return "the window is too large to unroll"
         return ""
 
@@ -52,7 +51,7 @@ class WindowReduction(Rule):
         stage = reduced_stage(kernel)
         body = stage.body
         assert isinstance(body, Reduce)
-        window = math.prod(int(axis.extent) for axis in body.axes)  # type: ignore[arg-type]
+        window = _window_size(body)
         rows = int(stage.axes[-2].extent) if len(stage.axes) > 3 else 1  # type: ignore[arg-type]
         return rows, int(stage.axes[-1].extent), window  # type: ignore[arg-type]
 
@@ -101,6 +100,11 @@ class WindowReduction(Rule):
         schedule.accumulate(pixel_outer)
         schedule.parallel(schedule.fuse_all(outer[:-1]))
         return Nest(stage, schedule, memory, kernel.outputs).build(), schedule.text
+
+
+def _window_size(body: Reduce) -> int:
+    extents: list[int] = [int(axis.extent) for axis in body.axes]  # type: ignore[arg-type]
+    return math.prod(extents)
 
 
 def _pack_constants(kernel: Kernel, lanes: int) -> None:
