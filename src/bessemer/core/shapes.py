@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from functools import reduce
-from typing import Union
 
 Monomial = tuple[str, ...]
 
@@ -133,7 +132,8 @@ class Sym:
         total: Dim = 0
         for mono, coef in self.terms:
             factors = [self._value_of(name, values) for name in mono]
-            total = total + reduce(lambda a, b: a * b, factors, coef)
+            start: Dim = coef
+            total = total + reduce(lambda a, b: a * b, factors, start)
         return total
 
     def _value_of(self, name: str, values: Mapping[str, "Dim"]) -> "Dim":
@@ -143,7 +143,7 @@ class Sym:
         return values.get(name, symbol(name))
 
 
-Dim = Union[int, Sym]
+Dim = int | Sym
 Shape = tuple[Dim, ...]
 
 

@@ -63,7 +63,10 @@ class Placement:
 
 
 class Node:
-    """One application of an operator. `sources` are node names of the source model, kept through passes."""
+    """One application of an operator.
+
+    `sources` are node names of the source model, kept through passes.
+    """
 
     __slots__ = ("_inputs", "name", "op", "outputs", "sources")
 
@@ -82,10 +85,10 @@ class Node:
             if value.producer is not None:
                 raise VerifyError(f"value {value.name!r} has two producers")
             value.producer = self
-        for value in inputs:
-            self._inputs.append(value)
-            if value is not None:
-                value.users.append((self, len(self._inputs) - 1))
+        for operand in inputs:
+            self._inputs.append(operand)
+            if operand is not None:
+                operand.users.append((self, len(self._inputs) - 1))
 
     @property
     def inputs(self) -> tuple[Value | None, ...]:

@@ -5,6 +5,7 @@ A layout is a list of physical dimensions, each a piece of one logical axis:
 weights are all of this form, so kernels are written on logical indices only.
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Layout:
-    """Physical dimensions from outermost to innermost, and the halo (low, high) of each logical axis.
+    """Physical dimensions from outermost to innermost, and the halo (low, high) of each axis.
 
     Elements of the halo, and those that only exist because an extent was rounded up to a
     multiple of a block, are zero in every buffer that consumers read.
@@ -87,7 +88,7 @@ class Layout:
         return self._order(shape) == other._order(shape)
 
     def _order(self, shape: tuple[int, ...]) -> tuple[Any, ...]:
-        """What tells memory orders apart: pieces of extent 1 left out, neighbouring digits merged."""
+        """What tells memory orders apart: no pieces of extent 1, neighbouring digits merged."""
         pieces: list[tuple[int, int, int]] = []
         for part, extent in zip(self.parts, self.physical_shape(shape), strict=True):
             if extent == 1:
@@ -123,7 +124,7 @@ class Layout:
             parts = sorted((p for p in self.parts if p.axis == axis), key=lambda p: -p.div)
             if not parts or parts[0].mod or parts[-1].div != 1 or len(set(parts)) != len(parts):
                 return None
-            if any(low.div * low.mod != high.div for high, low in zip(parts, parts[1:])):
+            if any(low.div * low.mod != high.div for high, low in itertools.pairwise(parts)):
                 return None
             result.append(parts)
         return result
@@ -141,7 +142,9 @@ class Layout:
             return np.zeros(self.physical_shape(shape), array.dtype)
         return np.where(valid, array[tuple(index)], np.zeros((), array.dtype))
 
-    def unpack(self, physical: np.ndarray[Any, Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    def unpack(
+        self, physical: np.ndarray[Any, Any], shape: tuple[int, ...]
+    ) -> np.ndarray[Any, Any]:
         """The logical array [shape] from a physical one."""
         logical = np.meshgrid(
             *(np.arange(n) for n in shape), indexing="ij", sparse=True

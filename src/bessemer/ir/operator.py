@@ -1,4 +1,4 @@
-"""The operator base class, its decorator and samples: one class holds all that is known of an operator."""
+"""The operator base class, its decorator and samples: one class holds all that is known of one."""
 
 import dataclasses
 import enum
@@ -46,12 +46,12 @@ def sample(
     outputs: int = 1,
     **attributes: Any,
 ) -> Sample:
-    """A test case: inputs as "f32[2,3]" text (uniform in low..high), arrays or None; then attributes."""
+    """A test case: inputs as "f32[2,3]" (uniform in low..high), arrays or None; then attributes."""
     return Sample(inputs, attributes, low, high, skip, outputs)
 
 
 class Unlowerable(LowerError):
-    """This use of the operator has no tensor expression; it runs by its reference on the host."""
+    """A use of an operator without tensor expression; it runs by its reference on the host."""
 
 
 class Operator:
@@ -66,7 +66,7 @@ class Operator:
     fusion: ClassVar[FusionClass] = FusionClass.OPAQUE
     samples: ClassVar[tuple[Sample, ...]] = ()
     tolerance: ClassVar[dict[str, float]] = {}
-    """Relative tolerance by dtype name where the default of the tests is too strict, with a comment why."""
+    """Relative tolerance by dtype name where the tests' default is too strict; comment why."""
     deterministic: ClassVar[bool] = True
     """False for operators whose result is random; they are never folded or merged."""
 
@@ -80,11 +80,11 @@ class Operator:
         raise NotImplementedError
 
     def lower(self, *inputs: Any, **_: Any) -> Any:
-        """Result tensor expression(s) from `te.Tensor` inputs. Raises Unlowerable where it has none."""
+        """Result tensor expression(s) from `te.Tensor` inputs. Raises Unlowerable if none."""
         raise Unlowerable(f"{self.op_name} has no tensor expression")
 
     def flops(self, inputs: tuple[TensorType, ...], outputs: tuple[TensorType, ...]) -> int | None:
-        """Floating-point operations of one run (static shapes), or None: counted from the expression."""
+        """Floating-point operations of one run (static shapes); None: the expression is counted."""
         return None
 
     def subgraphs(self) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def _same(a: Any, b: Any) -> bool:
     return bool(a == b) and type(a) is type(b)
 
 
-O = TypeVar("O", bound=type)  # noqa: E741
+O = TypeVar("O", bound=type[Operator])  # noqa: E741
 
 
 @dataclass_transform(frozen_default=True, eq_default=True)
@@ -127,10 +127,11 @@ def operator(name: str) -> Callable[[O], O]:
     """Makes a class a frozen dataclass and registers it as the operator of that name."""
 
     def decorate(cls: O) -> O:
-        made = dataclass(frozen=True, eq=True)(cls)
-        made.op_name = name  # type: ignore[attr-defined]
-        OPERATORS.add(name, made)
-        return made
+        # A dataclass decorator without slots gives back the class itself.
+        dataclass(frozen=True, eq=True)(cls)
+        cls.op_name = name
+        OPERATORS.add(name, cls)
+        return cls
 
     return decorate
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
@@ -104,4 +104,4 @@ class OptionalType:
         return f"optional<{self.element if self.element is not None else '?'}>"
 
 
-ValueType = Union[TensorType, SequenceType, OptionalType]
+ValueType = TensorType | SequenceType | OptionalType
