@@ -28,7 +28,7 @@ from bessemer.lower.fuse import Group
 from bessemer.passes.pipelines import run_pipeline
 from bessemer.passes.runner import PassResult
 from bessemer.runtime.engine import Engine
-from bessemer.targets import get_target
+from bessemer.targets import get_target, missing_flags
 from bessemer.targets.target import Target
 
 Progress = Callable[[str, int, int, str], None]
@@ -130,7 +130,8 @@ def compile_graph(graph: Graph, options: BuildOptions, *, on_progress: Progress 
         requires[variant.target.name] = variant.target.requires
     tell("pack", 0, 1, "")
     data = pack(variants, passes, constants, objects, requires, options)
-    engine = Engine(data)
+    foreign = not any(not missing_flags(chip) for chip in options.targets)
+    engine = Engine(data, foreign=foreign)
     tell("pack", 1, 1, f"{data.constant_bytes / 1e6:.1f} MB of constants")
     first = variants[0]
     return Compiled(imported, first.graph, [*passes, *first.passes], first.partition.groups,
@@ -171,9 +172,9 @@ def bind_symbols(graph: Graph, logger: logging.Logger = LOGGER) -> Graph:
     if not names:
         return graph
     logger.warning(
-        "model %r has symbolic dimensions %s; this engine is built for 1 of each: give shapes={...} "
-        "(--shape NAME=EXTENT) for others", graph.name, ", ".join(sorted(names)))
-    return specialize(graph, {name: 1 for name in names})
+        "model %r has symbolic dimensions %s; this engine is built for 1 of each: give "
+        "shapes={...} (--shape NAME=EXTENT) for others", graph.name, ", ".join(sorted(names)))
+    return specialize(graph, dict.fromkeys(names, 1))
 
 
 def _report_host_steps(variant: Variant, strict: bool, logger: logging.Logger) -> None:
