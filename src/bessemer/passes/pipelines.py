@@ -31,6 +31,7 @@ OPTIMIZE_PIPELINE: Pipeline = (
     # Transposes moved out of the way may have parted a convolution from its scale.
     "fold-scale-bias",
     "unflatten-gemm",
+    "expand-conv-transpose",
     "merge-horizontal-convolutions",
     "merge-horizontal-matmuls",
     Repeat(_CLEAN),
