@@ -10,11 +10,10 @@ from bessemer.core.shapes import Dim
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import load, narrow, rounded, widen
-from bessemer.ops.checks import same_dim
+from bessemer.ops.checks import check_floats, same_dim
+from bessemer.ops.dims import Array
 from bessemer.ops.window import Window, resolve_window
 from bessemer.te import Expr, Tensor
-
-Array = np.ndarray[Any, Any]
 
 
 def check_conv(x: TensorType, w: TensorType, bias: TensorType | None, group: int) -> None:
@@ -112,6 +111,7 @@ class Conv(Operator):
     fusion = FusionClass.COMPLEX_OUT
 
     def infer(self, x: TensorType, w: TensorType, bias: TensorType | None = None) -> TensorType:
+        check_floats(x, w, bias)
         check_conv(x, w, bias, self.group)
         if x.shape is None or w.shape is None:
             return x.with_shape(None)

@@ -9,10 +9,10 @@ from bessemer.core.errors import ShapeError
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import elements, load, narrow, rounded, widen
+from bessemer.ops.checks import check_floats
+from bessemer.ops.dims import Array
 from bessemer.ops.pool import norm_power, norm_root
 from bessemer.te import Expr, Tensor
-
-Array = np.ndarray[Any, Any]
 
 
 def _infer(x: TensorType) -> TensorType:
@@ -50,6 +50,7 @@ class GlobalAveragePool(Operator):
     fusion = FusionClass.REDUCTION
 
     def infer(self, x: TensorType) -> TensorType:
+        check_floats(x)
         return _infer(x)
 
     def reference(self, x: Array) -> Array:
@@ -103,6 +104,7 @@ class GlobalLpPool(Operator):
     fusion = FusionClass.REDUCTION
 
     def infer(self, x: TensorType) -> TensorType:
+        check_floats(x)
         return _infer(x)
 
     def reference(self, x: Array) -> Array:

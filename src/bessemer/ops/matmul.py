@@ -11,9 +11,8 @@ from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import load, rounded, widen
 from bessemer.ops.checks import check_broadcasts_to
+from bessemer.ops.dims import Array
 from bessemer.te import Expr, Tensor
-
-Array = np.ndarray[Any, Any]
 
 
 def _inner(what: str, a: Dim, b: Dim) -> None:

@@ -12,12 +12,11 @@ from bessemer.core.shapes import Dim
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import elements, load, narrow, wide, widen
-from bessemer.ops.checks import check_broadcasts_to
-from bessemer.ops.dims import normalize_axis
+from bessemer.ops.checks import check_broadcasts_to, check_floats
+from bessemer.ops.dims import Array, normalize_axis
 from bessemer.ops.matmul import batch_indices
 from bessemer.te import Expr, Tensor
 
-Array = np.ndarray[Any, Any]
 Element = Callable[[Sequence[Expr], Sequence[Expr]], Expr]
 
 
@@ -100,6 +99,7 @@ class LayerNormalization(Operator):
     def infer(
         self, x: TensorType, scale: TensorType, bias: TensorType | None = None
     ) -> tuple[TensorType, TensorType, TensorType]:
+        check_floats(x, scale, bias)
         dtype = stage_type(self.stash_type, x.dtype)
         if x.shape is None:
             return x, TensorType(dtype, None), TensorType(dtype, None)
@@ -172,6 +172,8 @@ class RMSNormalization(Operator):
     fusion = FusionClass.REDUCTION
 
     def infer(self, x: TensorType, scale: TensorType) -> TensorType:
+        check_floats(scale)
+        check_floats(x)
         if x.shape is not None:
             normalize_axis(self.axis, x.rank)
             check_broadcasts_to("scale", scale, x.dims)
@@ -226,6 +228,7 @@ class MeanVarianceNormalization(Operator):
         return tuple(sorted(normalize_axis(axis, rank) for axis in self.axes))
 
     def infer(self, x: TensorType) -> TensorType:
+        check_floats(x)
         if x.shape is not None:
             self._reduced(x.rank)
         return x.without_value()
@@ -275,6 +278,7 @@ class LpNormalization(Operator):
     fusion = FusionClass.REDUCTION
 
     def infer(self, x: TensorType) -> TensorType:
+        check_floats(x)
         if self.p not in (1, 2):
             raise ShapeError(f"p is {self.p}; 1 or 2 expected")
         if x.shape is not None:

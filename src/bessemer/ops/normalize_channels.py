@@ -10,10 +10,10 @@ from bessemer.core.errors import ShapeError
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import load, narrow, wide, widen
+from bessemer.ops.checks import check_floats
+from bessemer.ops.dims import Array
 from bessemer.ops.normalize import check_channels, inverse_root, moments, stage_type
 from bessemer.te import Expr, Tensor
-
-Array = np.ndarray[Any, Any]
 
 
 def per_channel(vector: Array, rank: int) -> Array:
@@ -40,6 +40,7 @@ class BatchNormalization(Operator):
         self, x: TensorType, scale: TensorType, bias: TensorType, mean: TensorType,
         variance: TensorType,
     ) -> TensorType | tuple[TensorType, ...]:
+        check_floats(x)
         check_channels(x, scale=scale, bias=bias, mean=mean, variance=variance)
         if not self.training_mode:
             return x.without_value()
@@ -108,6 +109,7 @@ class InstanceNormalization(Operator):
     fusion = FusionClass.REDUCTION
 
     def infer(self, x: TensorType, scale: TensorType, bias: TensorType) -> TensorType:
+        check_floats(x, scale, bias)
         check_channels(x, scale=scale, bias=bias)
         return x.without_value()
 
@@ -156,6 +158,7 @@ class GroupNormalization(Operator):
     fusion = FusionClass.REDUCTION
 
     def infer(self, x: TensorType, scale: TensorType, bias: TensorType) -> TensorType:
+        check_floats(x, scale, bias)
         check_channels(x, scale=scale, bias=bias)
         if x.shape is not None:
             channels = x.dims[1]
@@ -216,6 +219,7 @@ class LRN(Operator):
     fusion = FusionClass.REDUCTION
 
     def infer(self, x: TensorType) -> TensorType:
+        check_floats(x)
         if self.size < 1:
             raise ShapeError(f"size is {self.size}; at least 1 expected")
         if x.shape is not None and x.rank < 2:

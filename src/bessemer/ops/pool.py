@@ -12,11 +12,11 @@ from bessemer.core.shapes import Dim
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import elements, load, narrow, rounded, widen
+from bessemer.ops.checks import check_floats
+from bessemer.ops.dims import Array
 from bessemer.ops.window import Window, resolve_window
 from bessemer.te import Expr, Tensor
 from bessemer.te.interpreter import extreme
-
-Array = np.ndarray[Any, Any]
 
 
 def pool_window(op: Any, shape: tuple[Dim, ...]) -> Window:
@@ -179,6 +179,7 @@ class AveragePool(Operator):
     fusion = FusionClass.REDUCTION
 
     def infer(self, x: TensorType) -> TensorType:
+        check_floats(x)
         if x.shape is None:
             return x.with_shape(None)
         return x.with_shape((x.dims[0], x.dims[1], *pool_window(self, x.dims).out))
@@ -270,6 +271,7 @@ class LpPool(Operator):
     fusion = FusionClass.REDUCTION
 
     def infer(self, x: TensorType) -> TensorType:
+        check_floats(x)
         if x.shape is None:
             return x.with_shape(None)
         return x.with_shape((x.dims[0], x.dims[1], *pool_window(self, x.dims).out))

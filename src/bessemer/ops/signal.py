@@ -117,6 +117,8 @@ class STFT(Operator):
         if size is None:
             return TensorType(x.dtype, (x.dims[0], fresh_dim(self), fresh_dim(self, 1), 2))
         bins = size // 2 + 1 if self._is_onesided(x.dims) else size
+        if self.onesided and x.rank == 3 and not isinstance(x.dims[-1], int):
+            bins = fresh_dim(self, 1)
         if not isinstance(stride, int) or stride < 1:
             return TensorType(x.dtype, (x.dims[0], fresh_dim(self), bins, 2))
         return TensorType(x.dtype, (x.dims[0], (x.dims[1] - size) // stride + 1, bins, 2))

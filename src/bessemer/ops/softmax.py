@@ -9,10 +9,8 @@ from bessemer.core.dtypes import i64
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import load, narrow, widen
-from bessemer.ops.dims import normalize_axis
+from bessemer.ops.dims import Array, normalize_axis
 from bessemer.te import Expr, Tensor
-
-Array = np.ndarray[Any, Any]
 
 
 def _infer(x: TensorType, axis: int) -> TensorType:

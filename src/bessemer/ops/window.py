@@ -8,9 +8,8 @@ import numpy as np
 
 from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Dim, Shape
+from bessemer.ops.dims import Array
 from bessemer.te import Expr
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
