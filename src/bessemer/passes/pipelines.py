@@ -34,6 +34,7 @@ OPTIMIZE_PIPELINE: Pipeline = (
     "expand-conv-transpose",
     "merge-horizontal-convolutions",
     "merge-horizontal-matmuls",
+    "reshape-before-split",
     Repeat(_CLEAN),
 )
 """Default passes that do not depend on layouts. Left out: recognise-attention (see there)."""
