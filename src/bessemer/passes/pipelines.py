@@ -27,7 +27,7 @@ OPTIMIZE_PIPELINE: Pipeline = (
     "recognise-layer-norm",
     "recognise-softmax",
     Repeat(("fold-batch-norm", "fold-scale-bias", "fold-pad")),
-    Repeat(("cancel-transposes", *_CLEAN), rounds=6),
+    Repeat(("unstack-heads", "cancel-transposes", *_CLEAN), rounds=6),
     # Transposes moved out of the way may have parted a convolution from its scale.
     "fold-scale-bias",
     "unflatten-gemm",
