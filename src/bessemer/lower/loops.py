@@ -1,4 +1,8 @@
-"""Loop IR: buffers, loops, stores over the scalar expressions of `te`; prints as indented text."""
+"""Loop IR: buffers, loops, stores over the scalar expressions of `te`.
+
+It prints as indented text that loop_parser.py reads back; loop_verifier.py checks it and
+loop_interpreter.py says what it means.
+"""
 
 import math
 from collections.abc import Iterator
@@ -47,8 +51,11 @@ class Buffer:
         return Load(self, tuple(indices), self.dtype)
 
     def __str__(self) -> str:
-        shape = ",".join(map(str, self.shape))
-        return f"{self.name}: {self.scope} {self.dtype}[{shape}]"
+        scope = self.scope if self.scope != "global" else "out" if self.writable else "in"
+        result = f"{self.name}: {scope} {self.dtype}[{','.join(map(str, self.shape))}]"
+        if self.strides != dense_strides(self.shape):
+            result += f" strides [{','.join(map(str, self.strides))}]"
+        return result + (f" offset {self.offset}" if self.offset else "")
 
 
 def dense_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -157,8 +164,9 @@ class Function:
     notes: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        head = f"kernel {self.name}({', '.join(map(str, self.params))})"
-        return "\n".join([head + " {", *_lines(self.body, 1), "}"])
+        notes = [f"  note {key} = {self.notes[key]!r}" for key in sorted(self.notes)]
+        head = [f"kernel {self.name}(", *(f"    {param}," for param in self.params), ") {"]
+        return "\n".join([*head, *notes, *_lines(self.body, 1), "}"])
 
 
 def _lines(body: list[Stmt], depth: int) -> Iterator[str]:

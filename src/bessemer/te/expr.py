@@ -457,7 +457,7 @@ def loads(expr: Expr) -> list[Load]:
 
 
 def text(expr: Expr) -> str:
-    """The expression as text that `te.parse` reads back."""
+    """The expression as text that `te.parser.parse_expr` reads back."""
     match expr:
         case Const(value=value, dtype=dtype):
             plain = str(value).lower() if isinstance(value, bool) else repr(value)
@@ -479,7 +479,7 @@ def text(expr: Expr) -> str:
         case Load(tensor=tensor, indices=indices, fill=fill):
             tail = f" else {text(fill)}" if fill is not None else ""
             return f"{tensor.name}[{', '.join(map(text, indices))}{tail}]"
-        case Reduce(kind=kind, body=body, axes=axes):
+        case Reduce(kind=kind, body=body, axes=axes, last=last):
             over = ", ".join(f"{axis.name}:{axis.extent}" for axis in axes)
-            return f"{kind}({text(body)}, over=({over}))"
+            return f"{kind}({text(body)}, over=({over}){', last' if last else ''})"
     return expr.text() if hasattr(expr, "text") else repr(type(expr))
