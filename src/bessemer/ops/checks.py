@@ -13,6 +13,14 @@ def same_dim(what: str, a: Dim, b: Dim) -> None:
         raise ShapeError(f"{what}: {a} and {b} differ")
 
 
+def check_extents(what: str, dims: Sequence[Dim], least: int = 0) -> None:
+    """Raises ShapeError if a known extent is below `least`."""
+    for dim in dims:
+        if isinstance(dim, int) and dim < least:
+            shown = ", ".join(map(str, dims))
+            raise ShapeError(f"{what} [{shown}]: extents of {least} or more expected")
+
+
 def check_broadcasts_to(name: str, given: TensorType | None, shape: Sequence[Dim]) -> None:
     """Raises ShapeError if `given` does not broadcast to exactly that shape."""
     if given is None or given.shape is None:
@@ -23,3 +31,10 @@ def check_broadcasts_to(name: str, given: TensorType | None, shape: Sequence[Dim
     )
     if not fits:
         raise ShapeError(f"{name} {given} does not broadcast to [{','.join(map(str, shape))}]")
+
+
+def check_floats(*types: TensorType | None) -> None:
+    """Raises ShapeError unless the given types share one float dtype."""
+    given = [type for type in types if type is not None]
+    if any(type.dtype != given[0].dtype or not type.dtype.is_float for type in given):
+        raise ShapeError(f"one float dtype expected, got {', '.join(map(str, given))}")

@@ -13,7 +13,7 @@ from bessemer.core.shapes import Dim, Shape
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import load, narrow, rounded, widen
-from bessemer.ops.checks import same_dim
+from bessemer.ops.checks import check_floats, same_dim
 from bessemer.ops.dims import Array
 from bessemer.ops.window import one_each
 from bessemer.te import Expr, Tensor
@@ -93,6 +93,10 @@ class ConvTranspose(Operator):
             raise ShapeError(f"kernel_shape {self.kernel_shape} does not match w {w}")
         strides = one_each("strides", self.strides, rank, 1)
         dilations = one_each("dilations", self.dilations, rank, 1)
+        if min((*kernel, *strides, *dilations)) < 1:
+            raise ShapeError(
+                f"kernel {kernel}, strides {strides}, dilations {dilations} must be >= 1"
+            )
         extra = one_each("output_padding", self.output_padding, rank, 0)
         pads = one_each("pads", self.pads, 2 * rank, 0)
         wished = one_each("output_shape", self.output_shape[-rank:], rank, -1)
@@ -124,11 +128,17 @@ class ConvTranspose(Operator):
         return (less if self.auto_pad == "SAME_UPPER" else total - less), out
 
     def infer(self, x: TensorType, w: TensorType, bias: TensorType | None = None) -> TensorType:
+        check_floats(x, w, bias)
         if x.shape is None or w.shape is None:
             return x.with_shape(None)
         if x.rank < 3 or x.rank != w.rank:
             raise ShapeError(f"x has rank {x.rank} and w {w.rank}; equal ranks >= 3 expected")
+        if self.group < 1:
+            raise ShapeError(f"group is {self.group}; at least 1 expected")
         same_dim("channels of x and of w", x.dims[1], w.dims[0])
+        channels = x.dims[1]
+        if self.group < 1 or (isinstance(channels, int) and channels % self.group):
+            raise ShapeError(f"{channels} channels cannot be split into {self.group} groups")
         filters = w.dims[1] * self.group
         if bias is not None and bias.shape is not None:
             same_dim("filters and bias", filters, bias.dims[0])

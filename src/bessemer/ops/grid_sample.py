@@ -12,7 +12,7 @@ from bessemer.core.errors import ShapeError
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import narrow, widen
-from bessemer.ops.checks import same_dim
+from bessemer.ops.checks import check_extents, same_dim
 from bessemer.ops.dims import Array, fresh_dim, known_dims
 from bessemer.te import Expr, Tensor
 
@@ -220,6 +220,7 @@ class AffineGrid(Operator):
     def infer(self, theta: TensorType, size: TensorType) -> TensorType:
         dims = known_dims(size)
         if dims is not None:
+            check_extents("size", dims, 1)
             if theta.shape is not None:
                 same_dim("rows of theta and spatial axes", theta.dims[1], len(dims) - 2)
             return TensorType(theta.dtype, (dims[0], *dims[2:], len(dims) - 2))

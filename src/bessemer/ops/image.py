@@ -50,7 +50,7 @@ class ImageDecoder(Operator):
         try:
             with Image.open(io.BytesIO(stream.tobytes())) as image:
                 pixels = np.asarray(image.convert("L" if grey else "RGB"))
-        except (OSError, ValueError, SyntaxError):
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             # Pillow says so in these ways that the stream is no image it knows.
             return np.zeros((0, 0, 1 if grey else 3), np.uint8)
         if grey:

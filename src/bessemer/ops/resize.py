@@ -13,6 +13,7 @@ from bessemer.core.shapes import Dim
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import narrow
+from bessemer.ops.checks import check_extents
 from bessemer.ops.dims import Array, Known, fresh_dim, known_dims, normalize_axes
 from bessemer.ops.resize_map import AxisMap, fit_sizes, make_map, scaled_extent
 from bessemer.te import Expr, Tensor
@@ -59,15 +60,21 @@ class Resize(Operator):
         if x.shape is None:
             return x.with_shape(None)
         axes = self._axes(x.rank)
+        for name, given in (("roi", roi), ("scales", scales), ("sizes", sizes)):
+            if given is not None and given.shape is not None and given.rank != 1:
+                raise ShapeError(f"{name} has rank {given.rank}; 1 expected")
         wished = known_dims(sizes) if sizes is not None else None
         factors = scales.value if scales is not None else None
         result = list(x.dims)
+        check_extents("sizes", wished or ())
+        if factors is not None and not (factors > 0).all():
+            raise ShapeError(f"scales {factors.reshape(-1).tolist()} must be above 0")
         if wished is not None and len(wished) == len(axes):
             self._infer_sizes(x, axes, wished, result)
         elif factors is not None and factors.size == len(axes):
-            given = roi.value if roi is not None else None
+            region = roi.value if roi is not None else None
             for position, axis in enumerate(axes):
-                low, high = self._roi(given, position, len(axes))
+                low, high = self._roi(region, position, len(axes))
                 factor = float(factors.reshape(-1)[position]) * (high - low)
                 result[axis] = self._scale_dim(x.dims[axis], factor, axis)
         elif wished is not None or factors is not None:
@@ -75,6 +82,8 @@ class Resize(Operator):
         else:
             for axis in axes:
                 result[axis] = fresh_dim(self, axis)
+        if any(isinstance(dim, int) and dim < 0 for dim in result):
+            raise ShapeError(f"the sizes {result} are negative")
         return x.with_shape(tuple(result))
 
     def _infer_sizes(

@@ -11,7 +11,7 @@ from bessemer.core.errors import ShapeError
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import elements, load, narrow, wide, widen
-from bessemer.ops.checks import same_dim
+from bessemer.ops.checks import check_extents, same_dim
 from bessemer.ops.dims import Array, fresh_dim, known_dims
 from bessemer.ops.window import one_each
 from bessemer.te import Expr, Tensor
@@ -50,6 +50,9 @@ class RoiAlign(Operator):
         if x.rank != 4 or rois.rank != 2:
             raise ShapeError(f"x and rois have ranks {x.rank} and {rois.rank}; 4 and 2 expected")
         same_dim("columns of rois", rois.dims[1], 4)
+        check_extents("pooled extents", (self.output_height, self.output_width), 1)
+        if self.sampling_ratio < 0:
+            raise ShapeError(f"sampling_ratio is {self.sampling_ratio}; 0 or more expected")
         return x.with_shape((rois.dims[0], x.dims[1], self.output_height, self.output_width))
 
     def _grid(self, low: Any, high: Any, bins: int) -> tuple[Any, Any]:
@@ -172,6 +175,7 @@ class MaxRoiPool(Operator):
     def infer(self, x: TensorType, rois: TensorType) -> TensorType:
         if len(self.pooled_shape) != 2:
             raise ShapeError(f"pooled_shape {self.pooled_shape} must have two entries")
+        check_extents("pooled_shape", self.pooled_shape, 1)
         if x.shape is None or rois.shape is None:
             return x.with_shape(None)
         return x.with_shape((rois.dims[0], x.dims[1], *self.pooled_shape))
@@ -233,9 +237,14 @@ class MaxUnpool(Operator):
     ) -> TensorType:
         if x.shape is None:
             return x.with_shape(None)
+        natural = self._natural(x.dims)
+        check_extents("the unpooled shape", natural)
         if wished is None:
-            return x.with_shape(self._natural(x.dims))
+            return x.with_shape(natural)
         dims = known_dims(wished)
+        check_extents("output_shape", dims or ())
+        if dims is not None and len(dims) != x.rank:
+            raise ShapeError(f"output_shape has {len(dims)} entries; {x.rank} expected")
         unknown = tuple(fresh_dim(self, axis) for axis in range(x.rank))
         return x.with_shape(dims if dims is not None else unknown)
 

@@ -12,6 +12,7 @@ from bessemer.core.shapes import Dim
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import narrow, widen
+from bessemer.ops.checks import check_extents
 from bessemer.ops.dims import Array, fresh_dim, known_dims, normalize_axis
 from bessemer.te import Expr, Tensor
 
@@ -62,6 +63,7 @@ class DFT(Operator):
         if at == x.rank - 1:
             raise ShapeError("the last axis holds real and imaginary parts; take another one")
         count = x.dims[at] if length is None else _one(length)
+        check_extents("the transform's length", () if count is None else (count,), 1)
         if count is None:
             count = fresh_dim(self)
         elif self.onesided and self.inverse:
@@ -116,12 +118,15 @@ class STFT(Operator):
         stride = _one(step)
         if size is None:
             return TensorType(x.dtype, (x.dims[0], fresh_dim(self), fresh_dim(self, 1), 2))
+        check_extents("the frame's length", (size,), 1)
         bins = size // 2 + 1 if self._is_onesided(x.dims) else size
         if self.onesided and x.rank == 3 and not isinstance(x.dims[-1], int):
             bins = fresh_dim(self, 1)
         if not isinstance(stride, int) or stride < 1:
             return TensorType(x.dtype, (x.dims[0], fresh_dim(self), bins, 2))
-        return TensorType(x.dtype, (x.dims[0], (x.dims[1] - size) // stride + 1, bins, 2))
+        frames = (x.dims[1] - size) // stride + 1
+        check_extents("frames of a signal that is too short", (frames,), 1)
+        return TensorType(x.dtype, (x.dims[0], frames, bins, 2))
 
     def _is_onesided(self, shape: Sequence[Dim]) -> bool:
         return bool(self.onesided) and (len(shape) == 2 or shape[-1] == 1)
@@ -172,6 +177,7 @@ class WindowFunction(Operator):
 
     def infer(self, size: TensorType) -> TensorType:
         extent = _one(size)
+        check_extents("the window's size", () if extent is None else (extent,))
         return TensorType(self._dtype(), (fresh_dim(self) if extent is None else extent,))
 
     def reference(self, size: Array) -> Array:
@@ -249,6 +255,7 @@ class MelWeightMatrix(Operator):
         size, count = _one(length), _one(bands)
         bins = fresh_dim(self) if size is None else size // 2 + 1
         columns = fresh_dim(self, 1) if count is None else count
+        check_extents("bins and bands", (bins, columns), 1)
         return TensorType(DTYPES[self.output_datatype or "f32"], (bins, columns))
 
     def reference(
