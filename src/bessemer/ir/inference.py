@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from bessemer.ir.graph import Node, Value
 
 
+INFERENCE_ERRORS = (ShapeError, ValueError, IndexError, AssertionError, TypeError, KeyError,
+                    ZeroDivisionError, OverflowError, MemoryError, AttributeError)
+"""What `infer` may raise where inputs do not fit; callers see a ShapeError that names the node."""
 _FRESH = "?fresh."
 
 
@@ -55,8 +58,7 @@ def infer_node_types(
     types = [value.known_type() if value is not None else None for value in inputs]
     try:
         return [_named_after(type, name) for type in outputs_of(op.infer(*types))]
-    except (ShapeError, ValueError, IndexError, AssertionError, TypeError, KeyError,
-            ZeroDivisionError, OverflowError, MemoryError, AttributeError) as error:
+    except INFERENCE_ERRORS as error:
         where = f" ({source})" if source else ""
         shown = ", ".join(repr(v) if v is not None else "none" for v in inputs)
         label = sources[0] if sources else name

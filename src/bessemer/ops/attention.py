@@ -12,7 +12,7 @@ from bessemer.core.shapes import Dim, Shape
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import load, narrow, wide, widen
-from bessemer.ops.checks import same_dim
+from bessemer.ops.checks import check_floats, same_dim
 from bessemer.ops.dims import Array
 from bessemer.ops.matmul import batch_indices
 from bessemer.te import Expr, Tensor
@@ -80,6 +80,11 @@ class Attention(Operator):
         past_k: TensorType | None = None, past_v: TensorType | None = None,
         lengths: TensorType | None = None,
     ) -> tuple[TensorType, ...]:
+        check_floats(v, past_v)
+        check_floats(q, k, past_k)
+        if self.qk_matmul_output_mode not in (0, 1, 2, 3):
+            mode = self.qk_matmul_output_mode
+            raise ShapeError(f"qk_matmul_output_mode is {mode}; 0 to 3 expected")
         if (past_k is None) != (past_v is None):
             raise ShapeError("past key and past value must be given together")
         if q.shape is None or k.shape is None or v.shape is None:

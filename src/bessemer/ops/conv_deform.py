@@ -12,7 +12,7 @@ from bessemer.core.errors import ShapeError
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import elements, load, narrow, rounded, wide, widen
-from bessemer.ops.checks import same_dim
+from bessemer.ops.checks import check_floats, same_dim
 from bessemer.ops.conv import channel_index, check_conv
 from bessemer.ops.dims import Array
 from bessemer.ops.window import Window, resolve_window
@@ -205,6 +205,7 @@ class CausalConvWithState(Operator):
         self, x: TensorType, w: TensorType, bias: TensorType | None = None,
         past: TensorType | None = None,
     ) -> tuple[TensorType, TensorType]:
+        check_floats(x, w, bias, past)
         if self.activation not in ("none", "silu", "swish"):
             raise ShapeError(f"activation is {self.activation!r}; none, silu or swish expected")
         if x.shape is None or w.shape is None:

@@ -11,7 +11,7 @@ from bessemer.core.shapes import Shape
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import elements, load, narrow, wide, widen
-from bessemer.ops.checks import same_dim
+from bessemer.ops.checks import check_floats, same_dim
 from bessemer.ops.dims import Array
 from bessemer.ops.softmax import shifted, sum_along
 from bessemer.te import Expr, Tensor
@@ -103,6 +103,7 @@ class NegativeLogLikelihoodLoss(Operator):
     def infer(
         self, x: TensorType, target: TensorType, weight: TensorType | None = None
     ) -> TensorType:
+        check_floats(x, weight)
         return loss_type(self, x, target, weight)
 
     def reference(self, x: Array, target: Array, weight: Array | None = None) -> Array:
@@ -140,6 +141,7 @@ class SoftmaxCrossEntropyLoss(Operator):
     def infer(
         self, x: TensorType, target: TensorType, weight: TensorType | None = None
     ) -> tuple[TensorType, TensorType]:
+        check_floats(x, weight)
         return loss_type(self, x, target, weight), x.without_value()
 
     def reference(

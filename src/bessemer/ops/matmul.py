@@ -123,6 +123,8 @@ class Gemm(Operator):
         inner, n = reversed(b.dims) if self.transB else b.dims
         _inner("gemm", k, inner)
         check_broadcasts_to("c", c, (m, n))
+        if c is not None and c.dtype != a.dtype:
+            raise ShapeError(f"operands are {a.dtype} and c is {c.dtype}; equal dtypes expected")
         return a.with_shape((m, n))
 
     def reference(self, a: Array, b: Array, c: Array | None = None) -> Array:

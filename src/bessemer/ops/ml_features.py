@@ -167,6 +167,8 @@ class Scaler(Operator):
     scale: tuple[float, ...] = ()
 
     def infer(self, x: TensorType) -> TensorType:
+        if x.shape == ():
+            raise ShapeError("x is a scalar; a row of features expected")
         _check_columns("offset", self.offset, x)
         _check_columns("scale", self.scale, x)
         return TensorType(f32, x.shape)

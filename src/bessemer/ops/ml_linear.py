@@ -46,7 +46,9 @@ def transform_scores(scores: Array, name: str) -> Array:
 
 
 def rows_of(x: TensorType) -> Dim:
-    """Number of rows of x [n, f] or [f]."""
+    """Number of rows of x [n, f] or [f]. Raises ShapeError on another rank."""
+    if x.rank not in (1, 2):
+        raise ShapeError(f"x has rank {x.rank}; 1 or 2 expected")
     return x.dims[0] if x.rank > 1 else 1
 
 

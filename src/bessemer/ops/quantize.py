@@ -13,6 +13,7 @@ from bessemer.core.shapes import Dim
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import narrow, scalar
+from bessemer.ops.checks import check_floats
 from bessemer.ops.dims import Array, normalize_axis
 from bessemer.te import Expr, Tensor
 
@@ -245,6 +246,7 @@ class DynamicQuantizeLinear(Operator):
     fusion = FusionClass.REDUCTION
 
     def infer(self, x: TensorType) -> tuple[TensorType, TensorType, TensorType]:
+        check_floats(x)
         return TensorType(u8, x.shape), TensorType(f32, ()), TensorType(u8, ())
 
     def reference(self, x: Array) -> tuple[Array, Array, Array]:

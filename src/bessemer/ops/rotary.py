@@ -10,7 +10,7 @@ from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import load, narrow, widen
 from bessemer.ops.attention import heads_shape, split_heads
-from bessemer.ops.checks import same_dim
+from bessemer.ops.checks import check_floats, same_dim
 from bessemer.ops.dims import Array
 from bessemer.te import Expr, Tensor
 
@@ -35,6 +35,7 @@ class RotaryEmbedding(Operator):
     def infer(
         self, x: TensorType, cos: TensorType, sin: TensorType, positions: TensorType | None = None
     ) -> TensorType:
+        check_floats(x, cos, sin)
         if x.shape is None:
             return x
         size = heads_shape(x.dims, self.num_heads)[3]

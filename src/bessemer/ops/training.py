@@ -9,6 +9,7 @@ from bessemer.core.errors import ShapeError
 from bessemer.ir.operator import Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import scalar
+from bessemer.ops.checks import check_floats
 from bessemer.ops.dims import Array
 
 Update = Callable[..., tuple[Array, ...]]
@@ -26,6 +27,7 @@ def _split(values: tuple[Any, ...], kinds: int) -> list[tuple[Any, ...]]:
 
 
 def _infer(values: tuple[TensorType, ...], kinds: int) -> tuple[TensorType, ...]:
+    check_floats(*values)
     groups = _split(values, kinds)
     plain = [tuple(type.without_value() for type in group) for group in groups]
     # The gradient, second in each group, is no result.
