@@ -21,7 +21,8 @@ import time
 import traceback
 import unittest
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +69,20 @@ def backend_of(engine: str) -> Any:
 def suite_tests(engine: str, suite: str) -> dict[str, Any]:
     """The test functions of one suite by name, without the device in it."""
     warnings.simplefilter("ignore")
+    from onnx.backend.test.loader import load_model_tests
     from onnx.backend.test.runner import Runner
 
-    runner = Runner(backend_of(engine))
-    items = runner._test_items[SUITES[suite]]
+    class OneSuite(Runner):
+        """The runner of onnx, which loads all suites, with only one."""
+
+        def __init__(self) -> None:
+            self.backend = backend_of(engine)
+            self._test_kwargs: dict[str, Any] = {}
+            self._test_items: dict[str, dict[str, Any]] = defaultdict(dict)
+            for test in load_model_tests(kind=suite):
+                self._add_model_test(test, SUITES[suite].removesuffix("Model"))
+
+    items = OneSuite()._test_items[SUITES[suite]]
     return {
         name.removesuffix("_cpu"): item.func for name, item in sorted(items.items())
         if name.endswith("_cpu")
@@ -125,6 +136,11 @@ class Worker:
         self.answers: queue.Queue[str] = queue.Queue()
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
+        first = self.answer(300)
+        if "tests" not in first:
+            self.stop()
+            raise RuntimeError(f"the worker did not start: {first}")
+        self.tests: list[str] = first["tests"]
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -165,25 +181,42 @@ class Worker:
                 stream.close()
 
 
+Results = dict[str, dict[str, str]]
+
+
 def run_suite(
-    engine: str, suite: str, include: str = "", limit: float = 30.0, names: list[str] | None = None
-) -> dict[str, dict[str, str]]:
+    engine: str, suite: str, include: str = "", limit: float = 30.0,
+    names: list[str] | None = None, jobs: int = 1,
+) -> Results:
     """Status and message of every test of a suite (those in `names`, or that match `include`)."""
-    results: dict[str, dict[str, str]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        worker = Worker(engine, suite, folder)
-        first = worker.answer(300)
-        if "tests" not in first:
-            raise RuntimeError(f"the worker did not start: {first}")
-        wanted = [n for n in first["tests"] if (not include or re.search(include, n))]
-        for name in wanted if names is None else [n for n in wanted if n in set(names)]:
-            answer = worker.ask(name, limit)
-            results[name] = {"status": answer["status"], "message": answer["message"]}
-            if answer["status"] in ("crash", "timeout"):
-                worker.stop()
-                worker = Worker(engine, suite, folder)
-                worker.answer(300)
-        worker.stop()
+        first = Worker(engine, suite, folder)
+        wanted = [n for n in first.tests if not include or re.search(include, n)]
+        if names is not None:
+            wanted = [n for n in wanted if n in names]
+        with ThreadPoolExecutor(jobs) as pool:
+            parts = [
+                pool.submit(run_names, first if k == 0 else None, engine, suite, folder,
+                            wanted[k::jobs], limit)
+                for k in range(jobs)
+            ]
+            found = {name: result for part in parts for name, result in part.result().items()}
+    return {name: found[name] for name in wanted}
+
+
+def run_names(
+    worker: Worker | None, engine: str, suite: str, folder: str, names: list[str], limit: float
+) -> Results:
+    """Runs tests one after another, with a new worker at the start and after a crash or hang."""
+    results: Results = {}
+    worker = worker or Worker(engine, suite, folder)
+    for name in names:
+        answer = worker.ask(name, limit)
+        results[name] = {"status": answer["status"], "message": answer["message"]}
+        if answer["status"] in ("crash", "timeout"):
+            worker.stop()
+            worker = Worker(engine, suite, folder)
+    worker.stop()
     return results
 
 
@@ -196,6 +229,7 @@ def main() -> None:
     parser.add_argument("--out", "--report", type=Path, help="write all results there as JSON")
     parser.add_argument("--passing", type=Path, help="write the names of passing tests there")
     parser.add_argument("--limit", type=float, default=30.0, help="seconds per test")
+    parser.add_argument("--jobs", type=int, default=1, help="worker processes")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
@@ -204,7 +238,8 @@ def main() -> None:
     started = time.monotonic()
     suites = list(SUITES) if options.suite == "all" else [options.suite]
     report = {
-        suite: run_suite(options.engine, suite, options.include, options.limit) for suite in suites
+        suite: run_suite(options.engine, suite, options.include, options.limit, jobs=options.jobs)
+        for suite in suites
     }
     for suite, results in report.items():
         counts = Counter(result["status"] for result in results.values())
