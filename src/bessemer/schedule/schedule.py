@@ -79,6 +79,12 @@ class Schedule:
         if factor < 1 or tail not in TAILS:
             raise ScheduleError(f"cannot split {axis} by {factor} with tail {tail!r}")
         extent = self.extents[axis]
+        for other in self.splits.values():
+            if other.outer == axis and self.extents[other.axis] % other.factor \
+                    and other.tail not in ("exact", "pad"):
+                raise ScheduleError(
+                    f"{axis} is the outer loop of an uneven split of {other.axis}; split "
+                    f"{other.axis} first and then its inner loop")
         if tail == "exact" and extent % factor:
             raise ScheduleError(f"{factor} does not divide {axis} (extent {extent})")
         outer, inner = axis + ".o", axis + ".i"

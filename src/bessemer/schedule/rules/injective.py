@@ -95,6 +95,7 @@ def schedule_outer(schedule: Schedule, outer: list[str], unroll: int = 1) -> Non
         keep += 1
     fused = schedule.fuse_all(loops[:keep])
     schedule.parallel(fused)
-    if unroll > 1 and keep < len(loops) and schedule.extents[loops[-1]] > unroll:
+    if unroll > 1 and keep < len(loops) and schedule.extents[loops[-1]] > unroll \
+            and not loops[-1].endswith(".o"):
         _, inner = schedule.split(loops[-1], unroll, "shrink")
         schedule.unroll(inner)
