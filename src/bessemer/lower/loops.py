@@ -191,6 +191,11 @@ def _lines(body: list[Stmt], depth: int) -> Iterator[str]:
                 yield f"{pad}alloc {buffer}"
 
 
+def statement_text(stmt: Stmt) -> str:
+    """The first line of a statement."""
+    return next(_lines([stmt], 0))
+
+
 def statements(body: list[Stmt]) -> Iterator[Stmt]:
     """Every statement, parents first."""
     for stmt in body:

@@ -124,6 +124,16 @@ def apply_unary(op: str, a: Array, dtype: DType) -> Array:
     return np.asarray(_UNARY[op](a)).astype(dtype.numpy, copy=False)
 
 
+def apply_cast(a: Array, dtype: DType) -> Array:
+    """Conversion to another dtype."""
+    return np.asarray(a != 0) if dtype == boolean else np.asarray(a).astype(dtype.numpy)
+
+
+def apply_bitcast(a: Array, dtype: DType) -> Array:
+    """The same bits as another dtype of equal size."""
+    return np.array(a, order="C").view(dtype.numpy)
+
+
 class _Evaluator:
     def __init__(self, grid: dict[int, Array], arrays: dict[int, Array]) -> None:
         self.grid = grid
@@ -149,12 +159,9 @@ class _Evaluator:
             case Select(condition=condition, a=a, b=b):
                 return np.where(self.value(condition), self.value(a), self.value(b))
             case Cast(a=a, dtype=dtype):
-                value = self.value(a)
-                if dtype == boolean:
-                    return np.asarray(value != 0)
-                return value.astype(dtype.numpy)
+                return apply_cast(self.value(a), dtype)
             case Bitcast(a=a, dtype=dtype):
-                return np.array(self.value(a), order="C").view(dtype.numpy)
+                return apply_bitcast(self.value(a), dtype)
             case Load(tensor=tensor, indices=indices, fill=fill):
                 return self._load(tensor, indices, fill)
         raise TypeError(f"cannot evaluate {expr}")
