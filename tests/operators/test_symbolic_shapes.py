@@ -104,11 +104,26 @@ def test_movement_keeps_symbols() -> None:
 
 @pytest.mark.parametrize(
     ("start", "end", "expected"),
-    [(0, 2**31 - 1, N), (1, 2**63 - 1, N - 1), (0, -1, N - 1), (-3, 2**31 - 1, 3), (-3, -1, 2)],
+    [
+        (2, 0, 0),
+        (-3, 0, 0),
+        (-1, -3, 0),
+        (0, 2**31 - 1, N),
+        (1, 2**63 - 1, N - 1),
+        (0, -1, N - 1),
+        (-3, 2**31 - 1, 3),
+        (-3, -1, 2),
+    ],
 )
 def test_slice_of_a_symbolic_axis(start: int, end: int, expected: object) -> None:
     made = Slice().infer(TensorType(f32, (N,)), constant(start), constant(end), constant(0))
     assert made.shape == (expected,)
+
+
+def test_slice_with_unknown_axes_may_cut_any() -> None:
+    unknown = TensorType(i64, (symbol("K"),))
+    made = Slice().infer(TensorType(f32, (2, 3)), unknown, unknown)
+    assert not any(isinstance(dim, int) for dim in made.dims)
 
 
 def test_slice_to_a_fixed_end_is_open() -> None:

@@ -65,9 +65,11 @@ def symbolic_cut(length: Dim, start: Dim, end: Dim, step: int) -> Cut | None:
     first = length + start if isinstance(start, int) and start < 0 else start
     last = length if far else length + end if isinstance(end, int) and end < 0 else end
     # A fixed end may lie beyond an axis whose extent is open: then the count is open too.
-    if isinstance(length, Sym) and isinstance(last, int) and last > 0:
-        return None
+    if isinstance(length, Sym) and isinstance(last, int):
+        return None if last > 0 else Cut(0, step, 0)
     count = last - first
+    if isinstance(count, int) and count < 0:
+        return Cut(0, step, 0)
     return Cut(first, step, (count + (step - 1)) // step)
 
 
@@ -134,8 +136,9 @@ class Slice(Operator):
             return TensorType(data.dtype, fresh_dims(self, data.rank))
         first, last = known_dims(starts), known_dims(ends)
         if first is None or last is None or (steps is not None and step_list is None):
-            count = length_of(starts) or 0
-            touched = normalize_axes(range(count) if named is None else named, data.rank)
+            count = length_of(starts)
+            anywhere = range(data.rank if count is None else count)
+            touched = normalize_axes(anywhere if named is None else named, data.rank)
             return TensorType(
                 data.dtype,
                 tuple(
