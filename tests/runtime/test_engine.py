@@ -30,7 +30,10 @@ COUNT = 1000
 
 @pytest.fixture(scope="module")
 def made() -> tuple[EngineData, np.ndarray]:
-    return tiny_engine_data(COUNT)
+    """Its steps are said to be large, so that they run on all threads."""
+    data, constant = tiny_engine_data(COUNT)
+    steps = tuple(dataclasses.replace(step, bytes=1 << 20) for step in data.plan.steps)
+    return with_plan(data, steps=steps), constant
 
 
 @pytest.fixture
@@ -195,6 +198,42 @@ def test_profile(engine, x) -> None:
     assert "Relu_3" in str(profile)
     with pytest.raises(InputError):
         engine.profile(x, runs=0)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_profile_adds_up(threads: int) -> None:
+    """Every step is seen whoever runs it, and no time is missing between steps."""
+    count = 1 << 20
+    data, _ = tiny_engine_data(count)
+    shares = []
+    with Engine(data).create_context(threads) as context:
+        for _ in range(3):
+            profile = context.profile(np.ones(count, np.float32), runs=5)
+            spent = [row.microseconds for row in profile.rows]
+            assert min(spent) > 0.05 * sum(spent)
+            shares.append(sum(spent) / profile.total_microseconds)
+    # The machine may be busy with others between the steps and the end of the call.
+    assert max(shares) >= 0.8
+    assert max(shares) <= 1
+    assert "(the call itself)" in str(profile)
+
+
+def test_tiny_work_stays_on_one_thread(x) -> None:
+    """Waking others would take longer than the work."""
+    def used(**changes: int) -> int:
+        data, _ = tiny_engine_data(COUNT)
+        steps = tuple(dataclasses.replace(step, **changes) for step in data.plan.steps)
+        with Engine(with_plan(data, steps=steps)).create_context(2) as context:
+            # The bare request writes where the last run's output lies, so that is kept.
+            kept = context.run(x)
+            threads = context._pool.run(context._tables.requests[0])
+            assert kept
+            return threads
+
+    assert used(flops=1000, bytes=12_000) == 1
+    assert used(flops=1_000_000, bytes=12_000) == 2
+    assert used(flops=1000, bytes=1_000_000) == 2
+    assert used(flops=0, bytes=0) == 2
 
 
 def test_planned_memory_is_what_a_run_touches(engine, x) -> None:

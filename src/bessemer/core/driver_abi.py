@@ -34,6 +34,7 @@ POOL_COUNT = 72
 POOL_THREADS = 80
 POOL_STOP = 88
 POOL_NEXT_RUN = 96
+POOL_STAMPS = 104
 POOL_YIELD = 128
 POOL_SYSCALL = 136
 POOL_CLOCK = 144
@@ -52,5 +53,5 @@ THREAD_CLAIM = 64
 THREAD_ACTIVE = 128
 MAX_THREADS = 256
 
-# One time stamp: seconds and nanoseconds of the monotonic clock.
+# One time stamp: seconds and nanoseconds of the monotonic clock; the nanoseconds may be all of it.
 STAMP_BYTES = 16

@@ -73,10 +73,9 @@ class ExecutionContext:
             return self._executor.submit(self.run, inputs, outputs=outputs)
 
     def profile(self, inputs: Any = None, *, runs: int = 10, warmup: int = 2) -> Profile:
-        """Runs several times with a time stamp after each step; medians by step."""
+        """Runs several times with time stamps at each step: where a typical run spends its time."""
         if runs < 1 or warmup < 0:
             raise InputError(f"runs={runs} must be at least 1 and warmup={warmup} at least 0")
-        totals: list[float] = []
         recorder = Recorder(self._program)
         with self._lock:
             self._check_open()
@@ -85,15 +84,12 @@ class ExecutionContext:
                 for turn in range(warmup + runs):
                     start = time.perf_counter_ns()
                     self._run(inputs, None, recorder)
-                    totals.append((time.perf_counter_ns() - start) / 1e3)
+                    spent = time.perf_counter_ns() - start
                     if turn >= warmup:
-                        recorder.collect()
+                        recorder.collect(spent)
             finally:
                 self._tables.set_stamps(0)
-        return Profile(
-            self._program.plan.name, self._threads, runs, float(np.median(totals[warmup:])),
-            recorder.rows(),
-        )
+        return recorder.result(self._threads)
 
     def measured_peak_bytes(self, inputs: Any = None) -> int:
         """The end of the last arena byte that a run writes, found with two fill patterns.

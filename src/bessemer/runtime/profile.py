@@ -1,6 +1,7 @@
 """Where the time of a run goes: one row for each step, from time stamps taken in the native run."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from bessemer.runtime.program import HostSegment, NativeSegment, Program
 
 @dataclass(frozen=True)
 class ProfileRow:
-    """One step: median time of its runs, what it computes and where it comes from."""
+    """One step: its time in a typical run, what it computes and where it comes from."""
 
     step: int
     name: str
@@ -36,13 +37,24 @@ class ProfileRow:
 
 @dataclass(frozen=True)
 class Profile:
-    """Time by step. `total_microseconds` is the median of whole runs, Python included."""
+    """Time by step. `total_microseconds` is the time of whole runs, Python included.
+
+    All times are means over the middle half of the runs, ordered by their whole time: that keeps
+    out what disturbed single runs, and unlike medians such means add up. A step's time reaches
+    from the end of the step before it to the end of its own last part, on whichever thread that
+    was; so the rows add up to the time of the native run.
+    """
 
     name: str
     threads: int
     runs: int
     total_microseconds: float
     rows: tuple[ProfileRow, ...]
+
+    @property
+    def call_microseconds(self) -> float:
+        """What is no step's time: checking inputs, making outputs, the call itself."""
+        return max(self.total_microseconds - sum(row.microseconds for row in self.rows), 0.0)
 
     def slowest(self, count: int = 10) -> tuple[ProfileRow, ...]:
         """The rows that take most time."""
@@ -54,13 +66,15 @@ class Profile:
             f"{self.runs} runs",
             f"{'us':>10} {'%':>5} {'GFLOP/s':>9} {'GB/s':>7}  {'step':<40} rule; sources",
         ]
-        total = sum(row.microseconds for row in self.rows) or 1.0
+        total = self.total_microseconds or 1.0
         lines.extend(
             f"{row.microseconds:10.1f} {100 * row.microseconds / total:5.1f} {row.gflops:9.1f} "
             f"{row.gigabytes_per_second:7.1f}  {row.name:<40} {row.rule or row.kind}; "
             f"{', '.join(row.sources)}"
             for row in self.rows
         )
+        call = self.call_microseconds
+        lines.append(f"{call:10.1f} {100 * call / total:5.1f} {'':>9} {'':>7}  (the call itself)")
         return "\n".join(lines)
 
 
@@ -73,6 +87,7 @@ class Recorder:
         readings = sum(segment.count + 1 for segment in natives)
         self._words = np.zeros(max(readings, 1) * abi.STAMP_BYTES // 8, np.int64)
         self.address = address_of(self._words)
+        self._totals: list[float] = []
         self._times: dict[int, list[float]] = {}
         self._host: dict[int, int] = {}
 
@@ -80,8 +95,9 @@ class Recorder:
         """The time of one host step of the present run."""
         self._host[step] = nanoseconds
 
-    def collect(self) -> None:
-        """Takes the times of the run that just ended."""
+    def collect(self, nanoseconds: int) -> None:
+        """Takes the times of the run that just ended, which took so long as a whole."""
+        self._totals.append(nanoseconds / 1e3)
         position = 0
         for segment in self._program.segments:
             if isinstance(segment, HostSegment):
@@ -90,20 +106,27 @@ class Recorder:
             size = segment.count + 1
             pairs = self._words[2 * position : 2 * (position + size)].reshape(-1, 2)
             readings = pairs[:, 0] * 1_000_000_000 + pairs[:, 1]
-            for step, spent in zip(segment.steps, np.diff(readings), strict=True):
+            # Steps without a barrier between them may end in another order.
+            ends = np.maximum.accumulate(readings)
+            for step, spent in zip(segment.steps, np.diff(ends), strict=True):
                 self._add(step, int(spent))
             position += size
 
     def _add(self, step: int, nanoseconds: int) -> None:
         self._times.setdefault(step, []).append(nanoseconds / 1e3)
 
-    def rows(self) -> tuple[ProfileRow, ...]:
-        """One row for each step, in order."""
-        return tuple(self._row(index) for index in sorted(self._times))
+    def result(self, threads: int) -> Profile:
+        """The profile of the runs collected so far, at least one."""
+        runs = len(self._totals)
+        order = np.argsort(self._totals, kind="stable")
+        typical = order[runs // 4 : runs - runs // 4]
+        rows = tuple(self._row(index, typical) for index in sorted(self._times))
+        total = float(np.mean(np.array(self._totals)[typical]))
+        return Profile(self._program.plan.name, threads, runs, total, rows)
 
-    def _row(self, index: int) -> ProfileRow:
+    def _row(self, index: int, typical: np.ndarray[Any, Any]) -> ProfileRow:
         step = self._program.plan.steps[index]
-        spent = float(np.median(self._times[index]))
+        spent = float(np.mean(np.array(self._times[index])[typical]))
         if isinstance(step, HostStep):
             return ProfileRow(index, step.name, "host", spent, 0, 0, "", step.sources)
         return ProfileRow(

@@ -3,6 +3,7 @@
 Nothing here changes while running, so all contexts of an engine share one program.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +19,19 @@ from bessemer.runtime.operators import Operation, make_operation
 
 _SPACE_NUMBER = {"arena": 0, "constant": 1, "input": 2, "output": 3}
 
+# Waking a worker and meeting it at barriers costs about as much as this much work, judged with
+# the modest speeds below. A segment that is done sooner stays on the caller's thread.
+SERIAL_SECONDS = 15e-6
+_FLOPS_PER_SECOND = 20e9
+_BYTES_PER_SECOND = 10e9
+
 
 @dataclass(frozen=True)
 class NativeSegment:
-    """Kernel steps that run in one native call: rows first .. first + count of the job table."""
+    """Kernel steps that run in one native call: rows first .. first + count of the job table.
+
+    Not `parallel` means on the caller's thread alone; results are the same either way.
+    """
 
     first: int
     count: int
@@ -99,7 +109,8 @@ class Program:
         def flush() -> None:
             nonlocal done
             if pending:
-                parallel = any(self._kernel(i).parallel for i in pending)
+                kernels = [self._kernel(index) for index in pending]
+                parallel = any(step.parallel for step in kernels) and worth_waking(kernels)
                 segments.append(NativeSegment(done, len(pending), parallel, tuple(pending)))
                 done += len(pending)
                 pending.clear()
@@ -140,6 +151,19 @@ class Program:
             np.array(functions, np.uint64), np.array(starts, np.uint64), np.array(flags, np.uint64),
             {key: tuple(found) for key, found in patches.items()},
         )
+
+
+def worth_waking(kernels: Sequence[KernelStep]) -> bool:
+    """True if these steps take long enough for other threads to help.
+
+    A step that states neither operations nor bytes may be of any size, so it counts as long.
+    """
+    if any(step.parallel and not step.flops and not step.bytes for step in kernels):
+        return True
+    seconds = sum(
+        step.flops / _FLOPS_PER_SECOND + step.bytes / _BYTES_PER_SECOND for step in kernels
+    )
+    return seconds >= SERIAL_SECONDS
 
 
 def _flags(step: KernelStep, following: KernelStep | None) -> int:

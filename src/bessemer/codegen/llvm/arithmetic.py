@@ -4,6 +4,7 @@ bf16 is held as i16 bits and computed in float, because LLVM would call library 
 the runtime does not have; f16 is computed in float as well and rounded after each operation.
 """
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -251,7 +252,7 @@ class Arithmetic:
         # `b > a ? b : a` gives a where a is NaN and is one instruction when b is a literal.
         pick = self.emitter.value(f"fcmp {_MAX_SHARE[op]} {b}, {a.name}")
         chosen = self.select(Val(pick, boolean, a.lanes), b, a)
-        if not b.name.startswith("%"):
+        if not b.name.startswith("%") and not _is_nan(b.name):
             return chosen
         nan = self.emitter.value(f"fcmp uno {b}, {b.name}")
         return self.select(Val(nan, boolean, a.lanes), b, chosen)
@@ -490,6 +491,12 @@ class Arithmetic:
 
 
 _BYTE = DType("i8", 8, "int", boolean.numpy)
+
+
+def _is_nan(literal_text: str) -> bool:
+    """True for the literal (or splat of the literal) of a NaN."""
+    found = re.search(r"0x([0-9A-F]{16})", literal_text)
+    return found is not None and int(found[1], 16) & (2**63 - 1) > 0x7FF0000000000000
 
 
 def _mangled(kind: str) -> str:

@@ -38,9 +38,32 @@ no:
   ret i1 false
 }
 
+; Raises a time stamp to now. Every part of a job does so before it counts as done, so the stamp
+; ends as the time of the last part, whichever thread ran it, before the next job can begin.
+define internal void @stamp(ptr %pool, ptr %slot) {
+entry:
+  %now = alloca [{STAMP_BYTES} x i8], align 8
+  %wanted = icmp ne ptr %slot, null
+  br i1 %wanted, label %take, label %end
+take:
+  %clock_p = getelementptr i8, ptr %pool, i64 {POOL_CLOCK}
+  %clock = load ptr, ptr %clock_p
+  %ignored = call i32 %clock(i32 {CLOCK}, ptr %now)
+  %seconds = load i64, ptr %now
+  %rest_p = getelementptr i8, ptr %now, i64 8
+  %rest = load i64, ptr %rest_p
+  %whole = mul i64 %seconds, 1000000000
+  %reading = add i64 %whole, %rest
+  %word = getelementptr i8, ptr %slot, i64 8
+  %before = atomicrmw max ptr %word, i64 %reading acq_rel
+  br label %end
+end:
+  ret void
+}
+
 ; Runs the parts of one job that this thread can claim, its own first, until all are done.
 define internal void @work(ptr %pool, i64 %tid, i64 %threads, ptr %function, ptr %arguments,
-                           i64 %number, i64 %target) {
+                           i64 %number, i64 %target, ptr %slot) {
 entry:
   %done_p = getelementptr i8, ptr %pool, i64 {POOL_DONE}
   br label %head
@@ -51,6 +74,7 @@ head:
   br i1 %mine, label %run, label %look
 run:
   call void %function(ptr %arguments, i64 %part, i64 %threads)
+  call void @stamp(ptr %pool, ptr %slot)
   %before = atomicrmw add ptr %done_p, i64 1 acq_rel
   %after = add i64 %before, 1
   br label %tail
@@ -71,19 +95,14 @@ end:
   ret void
 }
 
-define internal void @stamp(ptr %pool, ptr %stamps, i64 %index) {
+; The place of a time stamp, null if none is wanted.
+define internal ptr @slot(ptr %stamps, i64 %index) {
 entry:
   %wanted = icmp ne ptr %stamps, null
-  br i1 %wanted, label %take, label %end
-take:
-  %clock_p = getelementptr i8, ptr %pool, i64 {POOL_CLOCK}
-  %clock = load ptr, ptr %clock_p
   %at = mul i64 %index, {STAMP_BYTES}
-  %where = getelementptr i8, ptr %stamps, i64 %at
-  %ignored = call i32 %clock(i32 {CLOCK}, ptr %where)
-  br label %end
-end:
-  ret void
+  %place = getelementptr i8, ptr %stamps, i64 %at
+  %slot = select i1 %wanted, ptr %place, ptr null
+  ret ptr %slot
 }
 """
 
@@ -91,7 +110,7 @@ LEAD = """
 ; All jobs on this thread alone.
 define internal void @alone(ptr %pool, ptr %jobs, i64 %count, ptr %stamps) {
 entry:
-  call void @stamp(ptr %pool, ptr %stamps, i64 0)
+  call void @stamp(ptr %pool, ptr %stamps)
   br label %head
 head:
   %index = phi i64 [ 0, %entry ], [ %index_next, %job ]
@@ -105,7 +124,8 @@ job:
   %arguments_p = getelementptr i8, ptr %job_p, i64 {JOB_ARGUMENTS}
   %arguments = load ptr, ptr %arguments_p
   call void %function(ptr %arguments, i64 0, i64 1)
-  call void @stamp(ptr %pool, ptr %stamps, i64 %index_next)
+  %slot = call ptr @slot(ptr %stamps, i64 %index_next)
+  call void @stamp(ptr %pool, ptr %slot)
   br label %head
 end:
   ret void
@@ -116,7 +136,6 @@ define internal void @lead(ptr %pool, i64 %threads, ptr %jobs, i64 %count, i64 %
                            ptr %stamps) {
 entry:
   %done_p = getelementptr i8, ptr %pool, i64 {POOL_DONE}
-  call void @stamp(ptr %pool, ptr %stamps, i64 0)
   br label %head
 head:
   %index = phi i64 [ 0, %entry ], [ %index_next, %tail ]
@@ -134,15 +153,17 @@ job:
   %flags = load i64, ptr %flags_p
   %parallel_bit = and i64 %flags, {FLAG_PARALLEL}
   %parallel = icmp ne i64 %parallel_bit, 0
+  %slot = call ptr @slot(ptr %stamps, i64 %index_next)
   br i1 %parallel, label %shared, label %serial
 shared:
   %number = add i64 %run, %index
   %target_shared = add i64 %target, %threads
   call void @work(ptr %pool, i64 0, i64 %threads, ptr %function, ptr %arguments, i64 %number,
-                  i64 %target_shared)
+                  i64 %target_shared, ptr %slot)
   br label %after
 serial:
   call void %function(ptr %arguments, i64 0, i64 1)
+  call void @stamp(ptr %pool, ptr %slot)
   %ignored = atomicrmw add ptr %done_p, i64 1 acq_rel
   %target_serial = add i64 %target, 1
   br label %after
@@ -163,7 +184,6 @@ again:
   call void @relax(ptr %pool, i64 %turn)
   br label %wait
 tail:
-  call void @stamp(ptr %pool, ptr %stamps, i64 %index_next)
   br label %head
 end:
   ret void
@@ -250,6 +270,9 @@ single:
   call void @alone(ptr %pool, ptr %jobs, i64 %count, ptr %stamps)
   ret i64 1
 publish:
+  call void @stamp(ptr %pool, ptr %stamps)
+  %stamps_p = getelementptr i8, ptr %pool, i64 {POOL_STAMPS}
+  store ptr %stamps, ptr %stamps_p
   %jobs_p = getelementptr i8, ptr %pool, i64 {POOL_JOBS}
   store ptr %jobs, ptr %jobs_p
   %count_p = getelementptr i8, ptr %pool, i64 {POOL_COUNT}

@@ -40,6 +40,8 @@ read:
   %count = load i64, ptr %count_p
   %threads_p = getelementptr i8, ptr %pool, i64 {POOL_THREADS}
   %threads = load i64, ptr %threads_p
+  %stamps_p = getelementptr i8, ptr %pool, i64 {POOL_STAMPS}
+  %stamps = load ptr, ptr %stamps_p
   %wanted = icmp ult i64 %tid, %threads
   br i1 %wanted, label %job, label %leave
 job:
@@ -60,8 +62,9 @@ job:
   br i1 %parallel, label %shared, label %after
 shared:
   %number = add i64 %run, %index
+  %slot = call ptr @slot(ptr %stamps, i64 %index_next)
   call void @work(ptr %pool, i64 %tid, i64 %threads, ptr %function, ptr %arguments, i64 %number,
-                  i64 %target_next)
+                  i64 %target_next, ptr %slot)
   br label %after
 after:
   %last = icmp eq i64 %index_next, %count
