@@ -181,6 +181,8 @@ def fuzz(
     while following < stop:
         for index, status, message in _worker_results(seed, following, stop, stage, limit_s):
             report.add(index, status, message)
+            if status not in GOOD:
+                log.info("case %d: %s: %s", index, status, message)
             following = index + 1
             if report.counts.total() % 1000 == 0:
                 log.info("%d cases: %s", report.counts.total(), dict(report.counts))
@@ -247,8 +249,7 @@ def main() -> None:
     began = time.monotonic()
     report = fuzz(options.count, options.seed, options.start, options.stage)
     seeds = seed_models()
-    for index, status, message in report.findings:
-        log.info("case %d: %s: %s", index, status, message)
+    for index, status, _ in report.findings:
         if options.keep:
             options.keep.mkdir(parents=True, exist_ok=True)
             path = options.keep / f"{options.seed}-{index}-{status}.onnx"

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from bessemer.core.errors import ModelFormatError
+from bessemer.core.errors import ModelFormatError, ShapeError
 from bessemer.core.registry import Registry
 from bessemer.core.shapes import Dim
 from bessemer.ir.graph import Graph
@@ -133,18 +133,30 @@ def specialize(graph: Graph, shapes: Shapes) -> Graph:
     return substitute_symbols(graph, symbol_values(graph, shapes))
 
 
-def substitute_symbols(graph: Graph, values: Mapping[str, Dim]) -> Graph:
-    """A copy of the graph, and of the bodies in it, with those symbols replaced."""
+def substitute_symbols(
+    graph: Graph, values: Mapping[str, Dim], optional: bool = False
+) -> Graph:
+    """A copy of the graph, and of the bodies in it, with those symbols replaced.
+
+    `optional` says that the graph may never run with these shapes (a branch of If): where they do
+    not fit, the types stay as they were.
+    """
     result = graph.clone()
     for value in result.values():
         value.type = _substituted(value.type, values)
     for node in result.nodes:
+        may_skip = optional or node.op.op_name == "If"
         bodies = {
-            name: substitute_symbols(body, values) for name, body in node.op.subgraphs().items()
+            name: substitute_symbols(body, values, may_skip)
+            for name, body in node.op.subgraphs().items()
         }
         if bodies:
             node.op = replace(node.op, **bodies)  # type: ignore[type-var]
-        infer_again(node, result.source)
+        try:
+            infer_again(node, result.source)
+        except ShapeError:
+            if not optional:
+                raise
     return result
 
 

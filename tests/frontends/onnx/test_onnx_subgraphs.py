@@ -8,6 +8,7 @@ from onnx_models import info, model, run
 from bessemer.core.errors import ModelFormatError
 from bessemer.core.registry import OPERATORS
 from bessemer.frontends import import_model
+from bessemer.ir.interpreter import run_graph
 
 pytestmark = pytest.mark.skipif(
     any(OPERATORS.find(name) is None for name in ("If", "Loop", "Scan")),
@@ -106,3 +107,22 @@ def test_body_errors():
     proto = loop_model(BODY, [3], ["last", "every"], [*names, info("more", [])])
     with pytest.raises(ModelFormatError, match="the body has 4 inputs, but Loop feeds it 3"):
         import_model(proto)
+
+
+@pytest.mark.parametrize("shape", [[2, 3], ["N", 3], ["N", "M"]], ids=str)
+def test_branch_that_does_not_fit_and_never_runs(shape):
+    """Exporters write `if x.shape[1] == 1: x = squeeze(x, 1)` also where x has other extents."""
+    then = helper.make_graph([helper.make_node("Squeeze", ["x", "axis"], ["t"])], "then", [],
+                             [info("t", None)])
+    other = helper.make_graph([helper.make_node("Identity", ["x"], ["e"])], "else", [],
+                              [info("e", None)])
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"]), helper.make_node("Gather", ["s", "axis"], ["d"]),
+        helper.make_node("Equal", ["d", "axis"], ["c"]),
+        helper.make_node("If", ["c"], ["y"], then_branch=then, else_branch=other),
+    ]
+    proto = model(nodes, [("x", shape)], [("y", None)], {"axis": np.array([1])})
+    x = np.ones((2, 3), np.float32)
+    assert run(proto, x)[0].shape == (2, 3)
+    fixed = import_model(import_model(proto), shapes={"x": (2, 3)})
+    assert run_graph(fixed, [x])[0].shape == (2, 3)

@@ -36,7 +36,7 @@ def inline(frame: "Frame", node: SourceNode, function: Any) -> None:
         opsets=opsets_of(function.opset_import, node.where) or frame.opsets,
         prefix=f"{node.name}/", path=f"{frame.path}/{node.name}" if frame.path else node.name,
         depth=frame.depth + 1, bindings=_bindings(frame, node, function),
-        value_names=frame.value_names,
+        value_names=frame.value_names, optional=frame.optional,
     )
     for name, value in zip(function.input, node.inputs, strict=False):
         if value is not None:

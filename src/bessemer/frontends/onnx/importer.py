@@ -1,5 +1,6 @@
 """Frames: one per graph or inlined function; they turn NodeProtos into graph nodes."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,8 @@ from bessemer.frontends.onnx.versions.table import adapt
 from bessemer.ir.graph import Graph, Value
 from bessemer.ir.inference import infer_node_types
 from bessemer.ir.types import TensorType, ValueType
+
+log = logging.getLogger("bessemer.frontends")
 
 MAX_DEPTH = 24
 """Functions in functions and graphs in graphs may nest this deep."""
@@ -65,6 +68,8 @@ class Frame:
     path: str = ""
     depth: int = 0
     bindings: Mapping[str, Any] | None = None
+    optional: bool = False
+    """True in a branch of If: it may be written for other shapes than those it never runs with."""
     hints: Mapping[str, ValueType] = field(default_factory=dict)
     values: dict[str, Value] = field(default_factory=dict)
     captures: dict[int, tuple[Value, Value]] = field(default_factory=dict)
@@ -267,9 +272,10 @@ class Frame:
     def _infer(self, op: Any, node: SourceNode, names: list[str]) -> list[ValueType]:
         try:
             types = infer_node_types(op, node.inputs, node.name, self.model.label, (node.name,))
-        except ShapeError:
-            if not any(_is_vague(value) for value in node.inputs):
+        except ShapeError as error:
+            if not self.optional and not any(_is_vague(value) for value in node.inputs):
                 raise
+            log.debug("%s: types unknown: %s", node.where, error)
             types = types_without_inference(node, len(names))
         return [
             self._with_hint(known, node.outputs[i]) if i < len(names) else known

@@ -94,6 +94,7 @@ def import_body(
         model=frame.model, graph=graph, opsets=frame.opsets, outer=frame,
         path=f"{frame.path}/{node.name}/{name}" if frame.path else f"{node.name}/{name}",
         depth=frame.depth + 1, bindings=frame.bindings,
+        optional=frame.optional or node.op_type == "If",
     )
     declared = _declared_types(frame, inputs, where)
     for value, formal, hint in zip(inputs, formals, declared, strict=True):
