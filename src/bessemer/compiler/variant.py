@@ -147,8 +147,7 @@ class _Lowering:
     def _is_slot(self, value: Value) -> bool:
         """True if the value is a Python object between host steps."""
         return not isinstance(value.type, TensorType) or not value.type.is_static \
-            or value.type.dtype.kind in ("string", "complex") \
-            or (value.type.dtype not in COMPILED and value.type.dtype.bits < 8)
+            or value.type.dtype.kind == "string"
 
     def _choose_outputs(self, drafts: list[_StepDraft]) -> None:
         """Outputs that a step can write straight into the caller's memory."""
@@ -219,7 +218,7 @@ class _Lowering:
             mine = self.blocks[target]
             for operand in entry.kernel.inputs:
                 root = self._root_key(operand.key) if operand.constant is None else None
-                if root is None or not self._owns(operand) or mine is self.blocks[root]:
+                if root not in self.blocks or not self._owns(operand) or mine is self.blocks[root]:
                     continue
                 theirs = self.blocks[root]
                 if theirs.last != step or mine.first != step \
