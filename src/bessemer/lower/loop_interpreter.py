@@ -245,10 +245,11 @@ class _Machine:
                 return found
             value = code()
             if isinstance(value, int):
-                return value * stride, False if 0 <= value < extent else np.True_
-            outside = (value < 0) | (value >= extent)
-            found = value * stride, outside if outside.any() else False
-            if pure:
+                found = value * stride, False if 0 <= value < extent else np.True_
+            else:
+                outside = (value < 0) | (value >= extent)
+                found = value * stride, outside if outside.any() else False
+            if pure and len(known) < MAX_GRID:
                 known[key] = found
             return found
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 from bessemer.core.errors import ScheduleError
 from bessemer.core.registry import Registry
 from bessemer.lower.kernel import Kernel, Operand
+from bessemer.lower.loop_verifier import verify_function
 from bessemer.lower.loops import Function, Stmt
 from bessemer.schedule.memory import Memory, border
 from bessemer.targets.target import Target
@@ -88,7 +89,8 @@ def make_loops(kernel: Kernel, target: Target, name: str, rule: str = "",
                knobs: Knobs | None = None) -> Scheduled:
     """Loop IR of a kernel by a named rule, or by the first that applies, with default knobs.
 
-    Raises: ScheduleError if no rule applies; the message holds each rule's reason.
+    Raises: ScheduleError if no rule applies; the message holds each rule's reason. VerifyError if
+    the rule made loops that are not sound.
     """
     rules, refused = applicable_rules(kernel, target)
     chosen = next((r for r in rules if not rule or r.name == rule), None)
@@ -104,5 +106,6 @@ def make_loops(kernel: Kernel, target: Target, name: str, rule: str = "",
     params = tuple(memory.buffers[id(o.tensor)] for o in memory.order)
     LOGGER.debug("%s: rule %s %s", kernel.name, chosen.name, picked)
     operands = tuple(kernel.operand(o.tensor) or o for o in memory.order)
-    return Scheduled(Function(name, params, body), operands, chosen.name, picked, text,
-                     tuple(refused))
+    function = Function(name, params, body)
+    verify_function(function)
+    return Scheduled(function, operands, chosen.name, picked, text, tuple(refused))

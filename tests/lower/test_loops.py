@@ -1,0 +1,103 @@
+"""One meaning at every level: tensor expressions, loop IR, its text; for rules and operators."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+TESTS = Path(__file__).parents[1]
+sys.path.insert(0, str(TESTS / "lower"))
+sys.path.insert(0, str(TESTS / "schedule"))
+sys.path.insert(0, str(TESTS / "operators"))
+from meaning import assert_same_meaning, evaluate
+from test_compiled import graph_of
+from test_rules import CASES, PARAMETERS, points
+
+from bessemer.compiler.variant import ConstantPool, lower_variant
+from bessemer.core.dtypes import f32
+from bessemer.lower.collapse import simplify_axes
+from bessemer.lower.kernel import inline_stages
+from bessemer.lower.loop_parser import parse_function
+from bessemer.schedule.rule import RULES, make_loops
+from bessemer.targets import get_target
+
+SLOW_CASES = {("convolution", 1), ("convolution", 3), ("convolution", 5)}
+"""Cases with many multiply-adds: only their default schedule is interpreted."""
+
+
+def random_arrays(kernel):
+    rng = np.random.default_rng(3)
+    return {o.tensor: o.constant if o.constant is not None
+            else rng.standard_normal(o.shape).astype(np.float32) for o in kernel.inputs}
+
+
+@pytest.mark.parametrize(("name", "number"), PARAMETERS)
+def test_loops_of_each_rule_mean_their_tensor_expressions(name, number):
+    target = get_target("x86-avx512")
+    rule, lanes, make = RULES.get(name)(), target.lanes(f32), CASES[name][number]
+
+    def fresh():
+        return simplify_axes(inline_stages(make(lanes)))
+
+    arrays = wanted = None
+    count = 0 if (name, number) in SLOW_CASES else 2
+    for position, knobs in enumerate(points(rule, fresh(), target, count)):
+        kernel = fresh()
+        arrays = random_arrays(kernel)
+        wanted = evaluate(kernel, arrays)
+        scheduled = make_loops(kernel, target, "kernel", name, knobs)
+        assert_same_meaning(kernel, scheduled, arrays, wanted)
+        if position == 0 and count:
+            assert_same_meaning(kernel, scheduled, arrays, wanted, threads=3, backwards=True)
+
+
+@pytest.mark.parametrize("target", ["x86-avx512", "x86-avx2", "aarch64-neon"])
+@pytest.mark.parametrize(("name", "number"), PARAMETERS)
+def test_text_of_each_rule_parses_back(name, number, target):
+    chip = get_target(target)
+    rule, make = RULES.get(name)(), CASES[name][number]
+    lanes = chip.lanes(f32)
+    for knobs in points(rule, simplify_axes(inline_stages(make(lanes))), chip, 3):
+        kernel = simplify_axes(inline_stages(make(lanes)))
+        text = str(make_loops(kernel, chip, "kernel", name, knobs).function)
+        assert str(parse_function(text)) == text
+
+
+OPERATORS = (
+    "Add", "ArgMax", "ArgMin", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat",
+    "ConvTranspose", "CumSum", "DequantizeLinear", "Div", "Erf", "Expand", "Gather",
+    "GatherElements", "Gelu", "Gemm", "GlobalAveragePool", "HardSwish", "InstanceNormalization",
+    "LRN", "LayerNormalization", "LogSoftmax", "LpPool", "MatMul", "MaxPool", "Mod", "Mul", "Neg",
+    "OneHot", "PRelu", "Pad", "Pow", "QuantizeLinear", "ReduceL2", "ReduceLogSumExp", "ReduceMax",
+    "ReduceMean", "ReduceProd", "Resize", "Sigmoid", "Slice", "Softmax", "Split", "Tile",
+    "Transpose", "Trilu", "Where",
+)
+
+
+def operator_kernels(name, target):
+    """The kernels of every sample of an operator, with the data they run on."""
+    graph, rows = graph_of(name)
+    if not rows:
+        return []
+    feed = {key: array for _, part, _ in rows for key, array in part.items()}
+    inputs = {id(value): feed[value.name] for value in graph.inputs}
+    return lower_variant(graph, target, ConstantPool(), fuse=False).kernels, inputs
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_loops_of_operators_mean_their_tensor_expressions(name):
+    kernels, known = operator_kernels(name, get_target("x86-avx2"))
+    for entry in kernels:
+        arrays = {}
+        for operand in (*entry.kernel.inputs, *entry.scheduled.operands):
+            if operand.constant is not None:
+                arrays[operand.tensor] = operand.constant
+            elif id(operand.key) in known:
+                arrays[operand.tensor] = known[id(operand.key)].reshape(operand.shape)
+        wanted = evaluate(entry.kernel, arrays)
+        known |= {id(o.key): array for o, array in zip(entry.kernel.outputs, wanted)}
+        assert_same_meaning(
+            entry.kernel, entry.scheduled, arrays, wanted, threads=2, backwards=True)
+        text = str(entry.function)
+        assert str(parse_function(text)) == text
