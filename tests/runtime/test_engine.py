@@ -32,7 +32,7 @@ COUNT = 1000
 def made() -> tuple[EngineData, np.ndarray]:
     """Its steps are said to be large, so that they run on all threads."""
     data, constant = tiny_engine_data(COUNT)
-    steps = tuple(dataclasses.replace(step, bytes=1 << 20) for step in data.plan.steps)
+    steps = tuple(dataclasses.replace(step, bytes=1 << 22) for step in data.plan.steps)
     return with_plan(data, steps=steps), constant
 
 

@@ -21,6 +21,21 @@ def check(context):
     assert np.array_equal(context.run({"x": x})["y"], (x + c) * (x + c) + c)
 """
 
+MEMORY = """
+import sys
+import numpy as np
+import bessemer
+engine = bessemer.load(sys.argv[1])
+x = np.ones(engine.inputs[0].shape, np.float32)
+for _ in range(3):
+    outputs = engine.run(x)
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+resident = int(status["VmHWM"].split()[0]) * 1024
+# Each run makes its outputs while the caller still holds the last ones.
+bindings = x.nbytes + 2 * sum(array.nbytes for array in outputs.values())
+print(resident, engine.data.constant_bytes, engine.memory.arena_bytes, bindings)
+"""
+
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory) -> Path:
@@ -114,3 +129,18 @@ for _ in range(20):
 for _ in range(3000):
     check(context)
 """, BESSEMER_IDLE_SPINS="10", BESSEMER_BARRIER_SPINS="5")
+
+
+def test_resident_memory(tmp_path: Path) -> None:
+    """A process that loads and runs an engine holds weights and arena once, and little else."""
+    count = 6 << 20
+    large = tmp_path / "large.plan"
+    write_engine(large, tiny_engine_data(count)[0])
+    shown = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(large)], capture_output=True, text=True, timeout=60,
+        check=True,
+    ).stdout
+    resident, weights, arena, bindings = map(int, shown.split())
+    assert weights == 4 * count
+    print(f"resident {resident >> 20} MiB: weights {weights >> 20}, arena {arena >> 20}")
+    assert resident <= 1.3 * (weights + arena) + bindings + (60 << 20)

@@ -1,9 +1,9 @@
 """An execution context: one arena, one set of tables, and the way of one inference."""
 
+import concurrent.futures
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
@@ -34,7 +34,7 @@ class ExecutionContext:
         self._threads_wanted = threads
         self._threads = 1
         self._lock = threading.Lock()
-        self._executor: ThreadPoolExecutor | None = None
+        self._executor: concurrent.futures.ThreadPoolExecutor | None = None
         self._closed = False
         self._pool: pools.Pool | None = None
         plan = program.plan
@@ -64,12 +64,15 @@ class ExecutionContext:
 
     def enqueue(
         self, inputs: Any = None, *, outputs: Mapping[str, Any] | None = None
-    ) -> "Future[Outputs]":
+    ) -> "concurrent.futures.Future[Outputs]":
         """Starts `run` in the background; runs of one context keep their order."""
         with self._lock:
             self._check_open()
             if self._executor is None:
-                self._executor = ThreadPoolExecutor(1, thread_name_prefix="bessemer-context")
+                # Named in full, so that only who enqueues imports the executor.
+                self._executor = concurrent.futures.ThreadPoolExecutor(
+                    1, thread_name_prefix="bessemer-context"
+                )
             return self._executor.submit(self.run, inputs, outputs=outputs)
 
     def profile(self, inputs: Any = None, *, runs: int = 10, warmup: int = 2) -> Profile:

@@ -1,7 +1,7 @@
 """Reads ELF64 relocatable objects; every number is checked against the object before use."""
 
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bessemer.core.errors import EngineFormatError
 
@@ -26,11 +26,10 @@ _IGNORED = (".eh_frame", ".note", ".comment", ".llvm")
 _REFUSED = (".init_array", ".fini_array", ".ctors", ".dtors", ".init", ".fini", ".preinit_array")
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """A section that must be in memory: its content (None: zeros), alignment and kind."""
 
-    index: int
+    number: int
     name: str
     content: memoryview | None
     size_bytes: int
@@ -39,8 +38,7 @@ class Section:
     executable: bool
 
 
-@dataclass(frozen=True)
-class Symbol:
+class Symbol(NamedTuple):
     """A symbol: `section` is the index of its section, None if undefined, -1 if absolute."""
 
     name: str
@@ -50,8 +48,7 @@ class Symbol:
     weak: bool
 
 
-@dataclass(frozen=True)
-class Relocation:
+class Relocation(NamedTuple):
     """A field of section `section` at `offset` that takes a value from a symbol and an addend."""
 
     section: int
@@ -61,8 +58,7 @@ class Relocation:
     addend: int
 
 
-@dataclass(frozen=True)
-class ElfObject:
+class ElfObject(NamedTuple):
     """What the linker needs of one object."""
 
     machine: int
@@ -71,8 +67,7 @@ class ElfObject:
     relocations: tuple[Relocation, ...]
 
 
-@dataclass(frozen=True)
-class _Header:
+class _Header(NamedTuple):
     name: int
     type: int
     flags: int

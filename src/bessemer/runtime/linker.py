@@ -103,7 +103,7 @@ class LinkedCode:
             for index, section in sections:
                 if (section.executable, section.writable) == (executable, writable):
                     position = round_up(position, section.alignment)
-                    self._at[index, section.index] = position
+                    self._at[index, section.number] = position
                     position += section.size_bytes
             if executable:
                 self._stubs_at = position = round_up(position, relocate.STUB_BYTES)
@@ -118,7 +118,7 @@ class LinkedCode:
         self._stubs: dict[str, int] = {}
         self._slots: dict[int, int] = {}
         for index, section in sections:
-            self._copy(self._at[index, section.index], section)
+            self._copy(self._at[index, section.number], section)
 
     def _copy(self, at: int, section: Section) -> None:
         if section.content is not None:

@@ -19,11 +19,12 @@ from bessemer.runtime.operators import Operation, make_operation
 
 _SPACE_NUMBER = {"arena": 0, "constant": 1, "input": 2, "output": 3}
 
-# Waking a worker and meeting it at barriers costs about as much as this much work, judged with
-# the modest speeds below. A segment that is done sooner stays on the caller's thread.
-SERIAL_SECONDS = 15e-6
-_FLOPS_PER_SECOND = 20e9
-_BYTES_PER_SECOND = 10e9
+# What other threads cost: waking them at the start, meeting them after each step. The speeds are
+# those of one core with vector units and data in its caches.
+_WAKE_SECONDS = 20e-6
+_BARRIER_SECONDS = 1e-6
+_FLOPS_PER_SECOND = 50e9
+_BYTES_PER_SECOND = 20e9
 
 
 @dataclass(frozen=True)
@@ -161,9 +162,9 @@ def worth_waking(kernels: Sequence[KernelStep]) -> bool:
     if any(step.parallel and not step.flops and not step.bytes for step in kernels):
         return True
     seconds = sum(
-        step.flops / _FLOPS_PER_SECOND + step.bytes / _BYTES_PER_SECOND for step in kernels
+        max(step.flops / _FLOPS_PER_SECOND, step.bytes / _BYTES_PER_SECOND) for step in kernels
     )
-    return seconds >= SERIAL_SECONDS
+    return seconds >= _WAKE_SECONDS + _BARRIER_SECONDS * len(kernels)
 
 
 def _flags(step: KernelStep, following: KernelStep | None) -> int:

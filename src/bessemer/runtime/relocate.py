@@ -2,14 +2,13 @@
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bessemer.core.errors import EngineFormatError
 from bessemer.runtime.elf import MACHINE_AARCH64, MACHINE_X86_64
 
 
-@dataclass(frozen=True)
-class Site:
+class Site(NamedTuple):
     """A field to patch: image bytes, its position there, its address, and the value's parts.
 
     `slot` gives the address of a word that holds the symbol's address (a small GOT); `stub` gives
