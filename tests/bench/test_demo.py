@@ -47,11 +47,12 @@ def test_memory_is_told_with_its_bounds():
     rows = tuple(
         MemoryRow(f"value{number}", 64 * number, 1000 * (number + 1), 0, number)
         for number in range(15)
-    )
+    ) + (MemoryRow("inner", 0, 500, 0, 1, alias_of="value0"),)
     memory = MemoryReport(150_000, 2_000_000, 0, 300_000, 140_000, rows)
     text = text_of(memory_text(memory, 149_000), memory_table(memory))
     assert "weights 2.00 MB, arena 0.15 MB planned, 0.15 MB measured" in text
-    assert "12 largest of 15" in text
+    assert "12 largest of 15 places; 1 more" in text
+    assert "inner" not in text
     assert "value14" in text
     assert "value0 " not in text
 

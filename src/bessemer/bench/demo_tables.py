@@ -58,20 +58,23 @@ def memory_text(memory: MemoryReport, measured_bytes: int) -> str:
 
 
 def memory_table(memory: MemoryReport) -> Table:
-    """The largest values of the arena: where they lie and when they live."""
-    largest = sorted(memory.table, key=lambda row: -row.size_bytes)[:_ROWS]
+    """The largest values with memory of their own: where they lie and when they live."""
+    own = [row for row in memory.table if not row.alias_of]
+    largest = sorted(own, key=lambda row: -row.size_bytes)[:_ROWS]
     rows = [
         (
             _cut(row.value),
             f"{row.offset}",
             f"{row.size_bytes}",
-            f"{row.first_step}-{row.last_step}",
-            _cut(row.alias_of),
+            f"{row.first_step} to {row.last_step}",
         )
         for row in largest
     ]
-    title = f"Memory plan, the {len(rows)} largest of {len(memory.table)} values"
-    return make_table(title, ("value", "offset", "bytes", "steps", "inside"), rows)
+    inside = len(memory.table) - len(own)
+    title = f"Memory plan, the {len(rows)} largest of {len(own)} places"
+    if inside:
+        title += f"; {inside} more values lie inside them"
+    return make_table(title, ("value", "offset", "bytes", "steps"), rows)
 
 
 def kernel_table(kernels: Sequence[KernelRow], roof: Roof) -> Table:
