@@ -106,7 +106,7 @@ class Rowwise(Rule):
         variables: list[Expr] = [Var(f"row{k}", i64) for k in range(len(rows.extents))]
         body: list[Stmt] = []
         texts = []
-        for stage in kernel.stages:
+        for number, stage in enumerate(kernel.stages):
             own = rows.axes[id(stage)]
             bound = {axis: variables[row] for axis, row in own.items()}
             rest = tuple(k for k in range(stage.rank) if k not in bound)
@@ -114,7 +114,8 @@ class Rowwise(Rule):
             local: tuple[Buffer, tuple[int, ...]] | None = None
             if operand is None or _is_read(stage, kernel):
                 shape = tuple(int(stage.shape[k]) for k in rest)  # type: ignore[arg-type]
-                buffer = Buffer.dense(f"row_{stage.name}", stage.dtype, shape, "stack")
+                # Not the stage's name: two may have the same, and generated ones are not stable.
+                buffer = Buffer.dense(f"stage{number}", stage.dtype, shape, "stack")
                 body.append(Alloc(buffer))
                 local = (buffer, rest)
             schedule = self._stage_schedule(stage, bound, target)
