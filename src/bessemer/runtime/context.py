@@ -158,7 +158,7 @@ class ExecutionContext:
         self._check_open()
         arrays = self._signature.arrays(inputs)
         made = [make_output(spec, self._mask) for spec in self._signature.outputs]
-        if given:
+        if given is not None:
             use_given(self._signature, given, made, arrays, self._mask)
         self._tables.bind(arrays, made)
         program = self._program

@@ -94,6 +94,11 @@ def use_given(
 
     Raises: InputError for an unknown name, a read-only array, a wrong dtype or shape.
     """
+    if not isinstance(given, Mapping):
+        raise InputError(
+            f"{signature.label}: outputs must map output names to arrays, found "
+            f"{type(given).__name__}"
+        )
     for name, array in given.items():
         index = signature.target(name)
         spec = signature.outputs[index]
