@@ -177,7 +177,7 @@ def _show_figures(
 
 
 def _measure_roof(bench: Bench) -> Roof:
-    """The best of the limits measured at the start and now: other work on the machine lowers them."""
+    """The best of the limits measured at the start and now; other load lowers them."""
     measure_limits.cache_clear()
     limits = (bench.limits, measure_limits(bench.threads))
     return Roof(

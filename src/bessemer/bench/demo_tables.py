@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from bessemer.bench.kernel_table import KernelRow, Roof
 from bessemer.bench.latency import Timing
@@ -13,24 +15,25 @@ _ROWS = 12
 _NAME_WIDTH = 44
 
 
-def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A table whose first column is text and whose others are numbers."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+def make_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Group:
+    """A title and a table whose first column is text and whose others are numbers."""
+    table = Table(box=None, pad_edge=False)
     for index, name in enumerate(columns):
         table.add_column(
             name, justify="right" if index else "left", no_wrap=index > 0, overflow="fold"
         )
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
-    return table
+    # Not the table's own title, which would be wrapped to the width of the columns.
+    return Group(Text(title, style="bold"), table)
 
 
-def answers_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def answers_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Group:
     """What each runtime answered."""
     return make_table(title, ("runtime", *columns), rows)
 
 
-def latency_table(timings: Sequence[Timing], threads: int) -> Table:
+def latency_table(timings: Sequence[Timing], threads: int) -> Group:
     """Latencies of one interleaved run."""
     rows = [
         (
@@ -57,7 +60,7 @@ def memory_text(memory: MemoryReport, measured_bytes: int) -> str:
     )
 
 
-def memory_table(memory: MemoryReport) -> Table:
+def memory_table(memory: MemoryReport) -> Group:
     """The largest values with memory of their own: where they lie and when they live."""
     own = [row for row in memory.table if not row.alias_of]
     largest = sorted(own, key=lambda row: -row.size_bytes)[:_ROWS]
@@ -77,7 +80,7 @@ def memory_table(memory: MemoryReport) -> Table:
     return make_table(title, ("value", "offset", "bytes", "steps"), rows)
 
 
-def kernel_table(kernels: Sequence[KernelRow], roof: Roof) -> Table:
+def kernel_table(kernels: Sequence[KernelRow], roof: Roof) -> Group:
     """The slowest kernels with their share of the machine's measured peak, and all together."""
     slowest = sorted(kernels, key=lambda kernel: -kernel.microseconds)
     rows: list[tuple[str, ...]] = [
