@@ -90,3 +90,11 @@ def test_expansion_means_the_same(monkeypatch, name):
 
 def test_unknown_operator_has_no_function():
     assert expansion.standard_function(SourceNode("n", "Nope", "", 21, [], [])) is None
+
+
+def test_attribute_of_the_wrong_kind_through_a_function():
+    node = helper.make_node("Twice", ["x"], ["y"], name="call", domain="my", slope="steep")
+    proto = model([node], [("x", [3])], [("y", [3])], functions=[leaky_twice()],
+                  domains=[("my", 1)])
+    with pytest.raises(ModelFormatError, match="'alpha' must be FLOAT, not str"):
+        import_model(proto)

@@ -10,7 +10,7 @@ import numpy as np
 from bessemer.core.errors import ModelFormatError, ShapeError, UnsupportedOperatorError
 from bessemer.core.registry import OPERATORS
 from bessemer.frontends.onnx import expansion, subgraphs
-from bessemer.frontends.onnx.accepts import check_input_types
+from bessemer.frontends.onnx.accepts import check_attribute_kinds, check_input_types
 from bessemer.frontends.onnx.attributes import build_operator, read_attributes
 from bessemer.frontends.onnx.fallback import types_without_inference
 from bessemer.frontends.onnx.proto import normal_domain
@@ -195,6 +195,7 @@ class Frame:
         while node.inputs and node.inputs[-1] is None:
             node.inputs.pop()
         check_input_types(node)
+        check_attribute_kinds(node)
         subgraphs.close(self, node, "captured" in cls.__dataclass_fields__)  # type: ignore[attr-defined]
         op = build_operator(cls, node.attributes, node.where)
         names = self._output_names(node)
