@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from bessemer.core.dtypes import f32, i64
+from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import symbol
 from bessemer.ir.graph import Graph
 from bessemer.ir.inference import infer_again
@@ -155,3 +156,10 @@ def test_data_dependent_extents_are_named_after_their_node() -> None:
 def test_element_count_from_a_shape() -> None:
     shape = ShapeOf().infer(TensorType(f32, (N, 3, H)))
     assert ReduceProd(keepdims=0).infer(shape).symbolic == (N * 3 * H,)
+
+
+def test_a_required_input_left_out_is_named() -> None:
+    graph = Graph("g")
+    x = graph.add_input("x", TensorType(f32, (2,)))
+    with pytest.raises(ShapeError, match='Add "sum": input 1 is required and left out'):
+        graph.add_node(Add(), [x, None], name="sum")

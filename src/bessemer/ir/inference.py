@@ -1,10 +1,12 @@
 """Infers the result types of a node and words its errors with names, shapes and file."""
 
+import inspect
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, get_args
 
 from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Dim, Sym, symbol
@@ -47,6 +49,20 @@ def _named_after(type: ValueType, name: str) -> ValueType:
     return type.subs({text: symbol(f"?{stem}.{text.rpartition('.')[2]}") for text in fresh})
 
 
+@cache
+def _required_inputs(infer: Callable[..., object]) -> int:
+    """How many leading inputs `infer` takes that may not be None."""
+    parameters = list(inspect.signature(infer).parameters.values())[1:]
+    plain = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    return sum(p.default is p.empty and type(None) not in get_args(p.annotation) for p in plain)
+
+
+def _check_present(op: Operator, types: Sequence[ValueType | None]) -> None:
+    needed = types[: _required_inputs(type(op).infer)]
+    if None in needed:
+        raise ShapeError(f"input {needed.index(None)} is required and left out")
+
+
 def infer_node_types(
     op: Operator, inputs: Sequence["Value | None"], name: str, source: str = "",
     sources: tuple[str, ...] = (),
@@ -57,6 +73,7 @@ def infer_node_types(
     """
     types = [value.known_type() if value is not None else None for value in inputs]
     try:
+        _check_present(op, types)
         return [_named_after(type, name) for type in outputs_of(op.infer(*types))]
     except INFERENCE_ERRORS as error:
         where = f" ({source})" if source else ""
