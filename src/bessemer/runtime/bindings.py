@@ -2,8 +2,7 @@
 
 import ctypes
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,19 +27,8 @@ def shape_text(binding: Binding) -> str:
     return f"{binding.dtype}[{extents}]"
 
 
-@dataclass(frozen=True, eq=False)
-class InputSpec:
-    """One input, prepared for a quick check. `shape` is None where a dimension is open."""
-
-    binding: Binding
-    dtype: np.dtype[Any] | None
-    shape: tuple[int, ...] | None
-    size_bytes: int | None
-
-
-@dataclass(frozen=True, eq=False)
-class OutputSpec:
-    """One output. `shape` is None where it is known only after the run."""
+class Spec(NamedTuple):
+    """One binding, prepared for quick checks. `shape` is None where a dimension is open."""
 
     binding: Binding
     dtype: np.dtype[Any] | None
@@ -58,17 +46,17 @@ def _static_shape(binding: Binding) -> tuple[int, ...] | None:
     return tuple(extent for extent in binding.shape if isinstance(extent, int))
 
 
+def _spec(binding: Binding) -> Spec:
+    return Spec(binding, _dtype_of(binding), _static_shape(binding), binding_bytes(binding))
+
+
 class Signature:
     """Inputs and outputs of an engine; turns the caller's arguments into arrays in order."""
 
     def __init__(self, label: str, inputs: Sequence[Binding], outputs: Sequence[Binding]) -> None:
         self.label = label
-        self.inputs = tuple(
-            InputSpec(b, _dtype_of(b), _static_shape(b), binding_bytes(b)) for b in inputs
-        )
-        self.outputs = tuple(
-            OutputSpec(b, _dtype_of(b), _static_shape(b), binding_bytes(b)) for b in outputs
-        )
+        self.inputs = tuple(map(_spec, inputs))
+        self.outputs = tuple(map(_spec, outputs))
         self._names = {binding.name for binding in inputs}
         self._any_open = any(spec.shape is None for spec in self.inputs)
 
@@ -126,7 +114,7 @@ class Signature:
             f"{self.label}: {text}; expected {self._expected()}; found {_quoted(list(inputs))}"
         )
 
-    def _convert(self, spec: InputSpec, value: Any) -> Any:
+    def _convert(self, spec: Spec, value: Any) -> Any:
         """A value that is not simply right: accept other array kinds, else say what is wrong."""
         binding = spec.binding
         if spec.dtype is None:
@@ -221,7 +209,7 @@ def empty_aligned(
     return block[start : start + size_bytes].view(dtype).reshape(shape)
 
 
-def make_output(spec: OutputSpec, mask: int) -> np.ndarray[Any, Any] | None:
+def make_output(spec: Spec, mask: int) -> np.ndarray[Any, Any] | None:
     """A new array for an output; None if its shape is known only after the run."""
     if spec.size_bytes is None or spec.shape is None or spec.dtype is None:
         return None

@@ -189,7 +189,7 @@ class ExecutionContext:
             start = time.perf_counter_ns()
             frame.run_host(segment)
             if recorder is not None:
-                recorder.add_host(segment.index, time.perf_counter_ns() - start)
+                recorder.add_host(segment.number, time.perf_counter_ns() - start)
         for index, source in self._sources:
             frame.fetch(source, index)
 

@@ -84,7 +84,7 @@ class Recorder:
     def __init__(self, program: Program) -> None:
         self._program = program
         natives = [s for s in program.segments if isinstance(s, NativeSegment)]
-        readings = sum(segment.count + 1 for segment in natives)
+        readings = sum(segment.jobs + 1 for segment in natives)
         self._words = np.zeros(max(readings, 1) * abi.STAMP_BYTES // 8, np.int64)
         self.address = address_of(self._words)
         self._totals: list[float] = []
@@ -101,9 +101,9 @@ class Recorder:
         position = 0
         for segment in self._program.segments:
             if isinstance(segment, HostSegment):
-                self._add(segment.index, self._host[segment.index])
+                self._add(segment.number, self._host[segment.number])
                 continue
-            size = segment.count + 1
+            size = segment.jobs + 1
             pairs = self._words[2 * position : 2 * (position + size)].reshape(-1, 2)
             readings = pairs[:, 0] * 1_000_000_000 + pairs[:, 1]
             # Steps without a barrier between them may end in another order.

@@ -4,8 +4,7 @@ Nothing here changes while running, so all contexts of an engine share one progr
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,41 +26,37 @@ _FLOPS_PER_SECOND = 50e9
 _BYTES_PER_SECOND = 20e9
 
 
-@dataclass(frozen=True)
-class NativeSegment:
-    """Kernel steps that run in one native call: rows first .. first + count of the job table.
+class NativeSegment(NamedTuple):
+    """Kernel steps that run in one native call: rows first .. first + jobs of the job table.
 
     Not `parallel` means on the caller's thread alone; results are the same either way.
     """
 
     first: int
-    count: int
+    jobs: int
     parallel: bool
     steps: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class HostSegment:
+class HostSegment(NamedTuple):
     """One host step with its operator."""
 
     step: HostStep
-    index: int
+    number: int
     operation: Operation
 
 
 Segment = NativeSegment | HostSegment
 
 
-@dataclass(frozen=True)
-class Patch:
+class Patch(NamedTuple):
     """Kernel arguments that point into one binding: argument number and byte offset."""
 
     argument: int
     byte: int
 
 
-@dataclass(frozen=True, eq=False)
-class Template:
+class Template(NamedTuple):
     """Job table and arguments without the addresses that a context fills in."""
 
     spaces: np.ndarray[Any, Any]

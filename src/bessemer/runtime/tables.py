@@ -41,7 +41,7 @@ class Tables:
         ]
         for address, segment in zip(self.requests, self._segments, strict=True):
             _put(address + abi.REQUEST_JOBS, base + jobs_at + abi.JOB_BYTES * segment.first)
-            _put(address + abi.REQUEST_COUNT, segment.count)
+            _put(address + abi.REQUEST_COUNT, segment.jobs)
         self._arguments = (ctypes.c_uint64 * count).from_address(base)
         self._inputs = _patches(program, "input")
         self._outputs = _patches(program, "output")
