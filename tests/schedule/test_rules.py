@@ -66,6 +66,16 @@ def product(m, n, k, constant=True, batch=()):
                   [Operand.dense(out)])
 
 
+def transposed_product(m, n, k):
+    """a @ b.T with constant b [n, k], as Gemm has it."""
+    rng = np.random.default_rng(2)
+    a, b = te.placeholder(f32, (m, k), "a"), te.placeholder(f32, (n, k), "b")
+    axis = te.reduce_axis(k)
+    total = te.compute(f32, (m, n), lambda i, j: te.sum_(a[i, axis] * b[j, axis], axis))
+    return Kernel("gemm", [Operand.dense(a), Operand.dense(b, None, random_constant(b, rng))],
+                  [Operand.dense(total)])
+
+
 def pooling(lanes, n, c, h, w, k, stride, pad):
     x = te.placeholder(f32, (n, c, h, w), "x")
     out = MaxPool(kernel_shape=(k, k), strides=(stride, stride), pads=(pad,) * 4).lower(
@@ -112,7 +122,7 @@ CASES = {
     "matmul": [
         lambda v: product(13, 37, 29), lambda v: product(1, 100, 33), lambda v: product(7, 16, 8),
         lambda v: product(5, 19, 23, constant=False, batch=(3,)),
-        lambda v: product(40, 130, 20, batch=(2,)),
+        lambda v: product(40, 130, 20, batch=(2,)), lambda v: transposed_product(3, 35, 17),
     ],
     "rowwise": [lambda v: softmax((5, 37), -1), lambda v: softmax((2, 7, 3, 19), 1)],
     "reduction": [lambda v: reduction((5, 37), 1), lambda v: reduction((37, 19), 0),

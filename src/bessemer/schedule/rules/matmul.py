@@ -5,7 +5,7 @@ from typing import Any
 
 from bessemer.core.dtypes import f32
 from bessemer.ir.layout import Layout, Part
-from bessemer.lower.kernel import Kernel, Operand, product_of_loads
+from bessemer.lower.kernel import Kernel, product_of_loads
 from bessemer.lower.loops import Stmt
 from bessemer.schedule.memory import Memory
 from bessemer.schedule.nest import Nest
@@ -14,11 +14,14 @@ from bessemer.schedule.rules.reduction import epilogue_reason, reduced_stage
 from bessemer.schedule.schedule import Schedule
 from bessemer.targets.target import Target
 from bessemer.te.expr import Load, Reduce
-from bessemer.te.tensor import Tensor
+from bessemer.te.tensor import IterVar, Tensor
 
 
-def factors_of(stage: Tensor) -> tuple[Load, Load] | None:
-    """(a, b) of a sum over k of a[.., m, k] * b[.., k, n], with n the last output axis."""
+def factors_of(kernel: Kernel, stage: Tensor) -> tuple[Load, Load] | None:
+    """(a, b) of a sum over k of a[.., m, k] * b[.., k, n], with n the last output axis.
+
+    A constant b may have its axes in any order, because it is packed anyway.
+    """
     body = stage.body
     if not isinstance(body, Reduce) or body.kind != "sum" or len(body.axes) != 1 \
             or len(stage.axes) < 1 or body.dtype != f32:
@@ -28,9 +31,13 @@ def factors_of(stage: Tensor) -> tuple[Load, Load] | None:
         return None
     k, n = body.axes[0], stage.axes[-1]
     for a, b in (loads, loads[::-1]):
-        if a.fill is None and b.fill is None and len(b.indices) >= 2 \
-                and b.indices[-1] is n and b.indices[-2] is k \
-                and a.indices and a.indices[-1] is k and not any(i is n for i in a.indices):
+        if a.fill is not None or b.fill is not None or not a.indices or a.indices[-1] is not k \
+                or any(i is n for i in a.indices):
+            continue
+        operand = kernel.operand(b.tensor)
+        if b.indices[-2:] == (k, n) or (
+                operand is not None and operand.constant is not None
+                and sum(i is k for i in b.indices) == sum(i is n for i in b.indices) == 1):
             return a, b
     return None
 
@@ -47,7 +54,7 @@ class Matmul(Rule):
         if reason:
             return reason
         stage = reduced_stage(kernel)
-        factors = factors_of(stage)
+        factors = factors_of(kernel, stage)
         if factors is None:
             return "not a sum over k of a[.., k] * b[.., k, n]"
         b = kernel.operand(factors[1].tensor)
@@ -103,11 +110,11 @@ class Matmul(Rule):
     def build(self, kernel: Kernel, knobs: Mapping[str, Any], memory: Memory, target: Target
               ) -> tuple[list[Stmt], str]:
         stage = reduced_stage(kernel)
-        factors = factors_of(stage)
+        factors = factors_of(kernel, stage)
         assert factors is not None
         lanes = target.lanes(f32)
         width = int(knobs["vectors"]) * lanes
-        pack_columns(kernel, factors[1], width)
+        pack_columns(kernel, factors[1], stage.axes[-1], width)
         schedule = Schedule.of(stage)
         rank = len(stage.axes)
         n, m = f"a{rank - 1}", f"a{rank - 2}" if rank > 1 else ""
@@ -137,14 +144,13 @@ class Matmul(Rule):
         return Nest(stage, schedule, memory, kernel.outputs).build(), schedule.text
 
 
-def pack_columns(kernel: Kernel, load: Load, width: int) -> Operand | None:
-    """Lays a constant [.., k, n] out as [n / width][..][k][width]; others stay as they are."""
+def pack_columns(kernel: Kernel, load: Load, n: IterVar, width: int) -> None:
+    """Lays a constant b out as [n / width][other axes][width]; a computed one stays as it is."""
     operand = kernel.operand(load.tensor)
     if operand is None or operand.constant is None:
-        return None
+        return
     rank = operand.layout.rank
-    parts = (Part(rank - 1, width), *(Part(axis) for axis in range(rank - 1)),
-             Part(rank - 1, 1, width))
-    packed = operand.relaid(Layout(parts, ((0, 0),) * rank))
-    kernel.replace_operand(operand, packed)
-    return packed
+    column = next(axis for axis, index in enumerate(load.indices) if index is n)
+    parts = (Part(column, width), *(Part(axis) for axis in range(rank) if axis != column),
+             Part(column, 1, width))
+    kernel.replace_operand(operand, operand.relaid(Layout(parts, ((0, 0),) * rank)))
