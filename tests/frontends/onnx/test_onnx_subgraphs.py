@@ -6,14 +6,9 @@ from onnx import TensorProto, helper
 from onnx_models import info, model, run
 
 from bessemer.core.errors import ModelFormatError
-from bessemer.core.registry import OPERATORS
 from bessemer.frontends import import_model
 from bessemer.ir.interpreter import run_graph
 
-pytestmark = pytest.mark.skipif(
-    any(OPERATORS.find(name) is None for name in ("If", "Loop", "Scan")),
-    reason="control flow is not in the operator table",
-)
 X = np.array([1, 2, 3], np.float32)
 
 
