@@ -218,6 +218,27 @@ def test_profile_adds_up(threads: int) -> None:
     assert "(the call itself)" in str(profile)
 
 
+def test_profile_while_others_run(engine, x) -> None:
+    """Runs that get the workers and runs that do not write the same kind of time stamps."""
+    done = threading.Event()
+
+    def work() -> None:
+        with engine.create_context(2) as context:
+            while not done.is_set():
+                context.run(x)
+
+    other = threading.Thread(target=work)
+    other.start()
+    try:
+        with engine.create_context(2) as context:
+            profile = context.profile(x, runs=400)
+    finally:
+        done.set()
+        other.join()
+    assert all(0 <= row.microseconds < 1e5 for row in profile.rows)
+    assert sum(row.microseconds for row in profile.rows) <= profile.total_microseconds
+
+
 def test_tiny_work_stays_on_one_thread(x) -> None:
     """Waking others would take longer than the work."""
     def used(**changes: int) -> int:
