@@ -249,6 +249,7 @@ def test_tiny_work_stays_on_one_thread(x) -> None:
             kept = context.run(x)
             threads = context._pool.run(context._tables.requests[0])
             assert kept
+            assert context.profile(x, runs=1).threads == threads
             return threads
 
     assert used(flops=1000, bytes=12_000) == 1

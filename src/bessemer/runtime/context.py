@@ -92,7 +92,8 @@ class ExecutionContext:
                         recorder.collect(spent)
             finally:
                 self._tables.set_stamps(0)
-        return recorder.result(self._threads)
+        shared = any(isinstance(s, NativeSegment) and s.parallel for s in self._program.segments)
+        return recorder.result(self._threads if shared else 1)
 
     def measured_peak_bytes(self, inputs: Any = None) -> int:
         """The end of the last arena byte that a run writes, found with two fill patterns.
@@ -113,7 +114,7 @@ class ExecutionContext:
 
     @property
     def threads(self) -> int:
-        """Threads that a run asks for."""
+        """Threads that a run asks for; one whose work is too small to share uses the caller's."""
         return self._threads_wanted
 
     @property

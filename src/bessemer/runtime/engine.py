@@ -137,6 +137,9 @@ class Engine:
     def create_context(self, threads: int | None = None) -> ExecutionContext:
         """A new context with its own arena; `threads` overrides the engine's number.
 
+        That many threads at most: steps too short to be worth waking others run on the caller's
+        thread (`runtime.program.worth_waking`). Results do not depend on it.
+
         Raises: SettingsError for an impossible number, TargetError on a machine that the engine
         was not built for.
         """
