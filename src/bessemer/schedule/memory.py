@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bessemer.core.dtypes import i64
-from bessemer.core.errors import LowerError
+from bessemer.core.errors import LowerError, ScheduleError
 from bessemer.ir.layout import Layout
 from bessemer.lower.affine import Range, linear
 from bessemer.lower.kernel import Kernel, Operand
@@ -40,6 +40,17 @@ class Memory:
             self.buffers[key] = operand.buffer(f"b{len(self.order)}", writable)
             self.order.append(operand)
         return self.buffers[key]
+
+    def pack(self, name: str, layout: Layout) -> None:
+        """Stores a constant operand in another layout.
+
+        Raises: ScheduleError if there is no such constant.
+        """
+        for operand in self.kernel.inputs:
+            if operand.tensor.name == name and operand.constant is not None:
+                self.kernel.replace_operand(operand, operand.relaid(layout))
+                return
+        raise ScheduleError(f"kernel {self.kernel.name} has no constant {name!r} to pack")
 
     def expression(self, expr: Expr, axes: Axes, known: Mapping[int, Expr] | None = None) -> Expr:
         """An expression of tensors and index variables as one of buffers and loop variables.

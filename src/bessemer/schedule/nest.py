@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from bessemer.core.dtypes import DType, boolean, i64
 from bessemer.core.errors import ScheduleError
 from bessemer.lower.affine import Range
-from bessemer.lower.kernel import Operand
+from bessemer.lower.kernel import Operand, product_of_loads
 from bessemer.lower.loops import Alloc, Buffer, Fma, For, If, LaneReduce, Let, Stmt, Store
 from bessemer.schedule.memory import Axes, Memory
 from bessemer.schedule.schedule import Schedule, Split
@@ -71,8 +71,11 @@ class Nest:
 
     def build(self) -> list[Stmt]:
         """The statements."""
+        for name, layout in self.schedule.packs.items():
+            self.memory.pack(name, layout)
         if not isinstance(self.stage.body, Reduce):
             return self._loops(self.schedule.order, _Env(), self._plain_leaf)
+        self._check_padding(self.stage.body)
         order = self.schedule.order
         if self.schedule.accumulate_at:
             point = order.index(self.schedule.accumulate_at) + 1
@@ -82,6 +85,16 @@ class Nest:
         self._inner = order[point:]
         self._outer_reducing = [n for n in order[:point] if n in self.schedule.reducing]
         return self._loops(order[:point], _Env(), self._accumulate)
+
+    def _check_padding(self, body: Reduce) -> None:
+        """Padding reads as zero, which must not change the result of a reduction."""
+        harmless = body.kind == "sum" and (
+            isinstance(body.body, Load) or product_of_loads(body.body) is not None)
+        for k, axis in enumerate(body.axes):
+            extent = int(axis.extent)  # type: ignore[arg-type]
+            if self._padded_extent(f"r{k}", extent) != extent and not harmless:
+                raise ScheduleError(f"r{k} of {self.stage.name} cannot be padded: zeros would "
+                                    f"count in the {body.kind} of {body.body}")
 
     # -- loops and regions ------------------------------------------------------------------------
 

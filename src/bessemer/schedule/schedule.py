@@ -4,6 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from bessemer.core.errors import ScheduleError
+from bessemer.ir.layout import Layout
+from bessemer.ir.parser import parse_layout
+from bessemer.ir.printer import print_layout
 from bessemer.te.expr import Reduce
 from bessemer.te.tensor import Tensor
 
@@ -50,6 +53,7 @@ class Schedule:
     fuses: dict[str, Fuse] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
     accumulate_at: str = ""
+    packs: dict[str, Layout] = field(default_factory=dict)
     steps: list[str] = field(default_factory=list)
 
     @staticmethod
@@ -79,14 +83,7 @@ class Schedule:
         if factor < 1 or tail not in TAILS:
             raise ScheduleError(f"cannot split {axis} by {factor} with tail {tail!r}")
         extent = self.extents[axis]
-        for other in self.splits.values():
-            if other.outer == axis and self.extents[other.axis] % other.factor \
-                    and other.tail not in ("exact", "pad"):
-                raise ScheduleError(
-                    f"{axis} is the outer loop of an uneven split of {other.axis}; split "
-                    f"{other.axis} first and then its inner loop")
-        if tail == "exact" and extent % factor:
-            raise ScheduleError(f"{factor} does not divide {axis} (extent {extent})")
+        self._check_split(axis, factor, tail)
         outer, inner = axis + ".o", axis + ".i"
         count = -(-extent // factor)
         if tail == "balance" and count:
@@ -99,6 +96,47 @@ class Schedule:
             self.reducing |= {outer, inner}
         self._note("split", axis, factor, tail)
         return outer, inner
+
+    def _check_split(self, axis: str, factor: int, tail: str) -> None:
+        uneven = any(size % factor for size in self._sizes(axis))
+        parent = next((s for s in self.splits.values() if axis in (s.outer, s.inner)), None)
+        if parent is not None and axis == parent.outer and self._uneven(parent):
+            raise ScheduleError(
+                f"{axis} is the outer loop of an uneven split of {parent.axis}; split "
+                f"{parent.axis} first and then its inner loop")
+        if tail == "exact" and uneven:
+            sizes = ", ".join(map(str, sorted(self._sizes(axis))))
+            raise ScheduleError(f"{factor} does not divide {axis} (extent {sizes})")
+        if tail == "pad" and uneven and parent is not None:
+            raise ScheduleError(f"{axis} is part of {parent.axis}; only whole axes have padding")
+
+    def _sizes(self, name: str) -> set[int]:
+        """Every extent that a loop can have: the tails of splits are shorter."""
+        for split in self.splits.values():
+            sizes = self._sizes(split.axis) if name in (split.outer, split.inner) else set()
+            if name == split.outer:
+                return {-(-size // split.factor) for size in sizes}
+            if name == split.inner:
+                return set().union(*(_tiles(size, split) for size in sizes))
+        fuse = self.fuses.get(name)
+        if fuse is not None:
+            return {a * b for a in self._sizes(fuse.first) for b in self._sizes(fuse.second)}
+        return {self.extents[name]}
+
+    def _uneven(self, split: Split) -> bool:
+        """True if the outer loop runs in stretches of their own."""
+        return split.tail in ("shrink", "mask", "balance") and any(
+            size % split.factor for size in self._sizes(split.axis))
+
+    def _made_of(self, name: str) -> set[str]:
+        """The loops in order that a loop was turned into."""
+        if name in self.order:
+            return {name}
+        split = self.splits.get(name)
+        if split is not None:
+            return self._made_of(split.outer) | self._made_of(split.inner)
+        return next((self._made_of(fuse.fused) for fuse in self.fuses.values()
+                     if name in (fuse.first, fuse.second)), set())
 
     def fuse(self, first: str, second: str) -> str:
         """Before `for a in 2: for b in 3`, after `for a+b in 6`; the loops must be neighbours."""
@@ -128,9 +166,17 @@ class Schedule:
             self._loop(name)
         if len(set(names)) != len(names):
             raise ScheduleError(f"reorder names a loop twice: {' '.join(names)}")
+        before = list(self.order)
         places = sorted(self.order.index(name) for name in names)
         for place, name in zip(places, names, strict=True):
             self.order[place] = name
+        for split in self.splits.values():
+            outer = max(map(self.order.index, self._made_of(split.outer)))
+            inner = min(map(self.order.index, self._made_of(split.inner)))
+            if outer > inner and self._uneven(split):
+                self.order = before
+                raise ScheduleError(
+                    f"{split.inner} must stay inside {split.outer}: the split is uneven")
         self._note("reorder", *names)
 
     def _mark(self, kind: str, name: str) -> None:
@@ -159,6 +205,11 @@ class Schedule:
         self.accumulate_at = self._loop(name)
         self._note("accumulate", name)
 
+    def pack(self, tensor: str, layout: Layout) -> None:
+        """A constant operand is stored in that layout, so that the loops read it as one stream."""
+        self.packs[tensor] = layout
+        self._note("pack", tensor, print_layout(layout))
+
     @property
     def text(self) -> str:
         """The primitives, one per line."""
@@ -178,11 +229,24 @@ class Schedule:
                     self.fuse(first, second)
                 case "reorder", names:
                     self.reorder(*names)
+                case "pack", [tensor, *layout]:
+                    self.pack(tensor, parse_layout(" ".join(layout)))
                 case ("vectorize" | "unroll" | "parallel" | "accumulate"), [name]:
                     getattr(self, word)(name)
                 case _:
                     raise ScheduleError(f"unknown primitive {line!r}")
         return self
+
+
+def _tiles(size: int, split: Split) -> set[int]:
+    """The extents of the inner loop where the axis has that size."""
+    full, rest = divmod(size, split.factor)
+    if split.tail == "shrink":
+        return ({split.factor} if full else set()) | ({rest} if rest else set())
+    if split.tail == "balance" and size:
+        count = -(-size // split.factor)
+        return {-(-size // count), size // count}
+    return {split.factor}
 
 
 def _static(extent: object) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from bessemer.core.dtypes import f32
 from bessemer.ir.layout import Layout, Part
-from bessemer.lower.kernel import Kernel, Operand, literal_index, product_of_loads
+from bessemer.lower.kernel import Kernel, literal_index, product_of_loads
 from bessemer.lower.loops import Stmt
 from bessemer.schedule.memory import Memory
 from bessemer.schedule.nest import Nest
@@ -167,9 +167,9 @@ class Convolution(Rule):
         shape = self._shape(kernel)
         lanes = target.lanes(f32)
         vectors = int(knobs["vectors"])
-        pack_weights(kernel, shape, lanes, vectors)
         stage = reduced_stage(kernel)
         schedule = Schedule.of(stage)
+        schedule.pack(shape.w.tensor.name, weight_layout(shape, lanes, vectors))
         rank = len(stage.axes)
         blocks, lane = schedule.split("a1", lanes, "pad")
         tile, vector = schedule.split(blocks, vectors, "shrink")
@@ -202,7 +202,8 @@ class Convolution(Rule):
         extent = schedule.extents[spatial[where]]
         count = next((n for n in range(min(6, extent), min(24, extent) + 1) if extent % n == 0),
                      min(8, extent))
-        chunk, spatial[where] = schedule.split(spatial[where], -(-extent // max(count, 1)), "balance")
+        size = -(-extent // max(count, 1))
+        chunk, spatial[where] = schedule.split(spatial[where], size, "balance")
         return [chunk]
 
     def _shared(self, schedule: Schedule, outer: list[str]) -> str:
@@ -285,17 +286,13 @@ def balanced(extent: int, factor: int) -> list[tuple[int, int]]:
     return [(big, bigs), (big - 1, count - bigs)] if bigs < count else [(big, count)]
 
 
-def pack_weights(kernel: Kernel, shape: ConvolutionShape, lanes: int, vectors: int) -> Operand:
+def weight_layout(shape: ConvolutionShape, lanes: int, vectors: int) -> Layout:
     """Weights as one stream: [oc tile][ic block][kernel][ic in block][oc in tile]."""
-    operand = kernel.operand(shape.w.tensor)
-    assert operand is not None
-    rank = operand.layout.rank
+    rank = len(shape.w.indices)
     spatial = tuple(Part(axis) for axis in range(2, rank))
     width = vectors * lanes
     if shape.blocked_input:
         parts = (Part(0, width), Part(1, lanes), *spatial, Part(1, 1, lanes), Part(0, 1, width))
     else:
         parts = (Part(0, width), Part(1), *spatial, Part(0, 1, width))
-    packed = operand.relaid(Layout(parts, ((0, 0),) * rank))
-    kernel.replace_operand(operand, packed)
-    return packed
+    return Layout(parts, ((0, 0),) * rank)

@@ -114,8 +114,8 @@ class Matmul(Rule):
         assert factors is not None
         lanes = target.lanes(f32)
         width = int(knobs["vectors"]) * lanes
-        pack_columns(kernel, factors[1], stage.axes[-1], width)
         schedule = Schedule.of(stage)
+        pack_columns(schedule, kernel, factors[1], stage.axes[-1], width)
         rank = len(stage.axes)
         n, m = f"a{rank - 1}", f"a{rank - 2}" if rank > 1 else ""
         batch = [f"a{k}" for k in range(rank - 2)]
@@ -144,7 +144,7 @@ class Matmul(Rule):
         return Nest(stage, schedule, memory, kernel.outputs).build(), schedule.text
 
 
-def pack_columns(kernel: Kernel, load: Load, n: IterVar, width: int) -> None:
+def pack_columns(schedule: Schedule, kernel: Kernel, load: Load, n: IterVar, width: int) -> None:
     """Lays a constant b out as [n / width][other axes][width]; a computed one stays as it is."""
     operand = kernel.operand(load.tensor)
     if operand is None or operand.constant is None:
@@ -153,4 +153,4 @@ def pack_columns(kernel: Kernel, load: Load, n: IterVar, width: int) -> None:
     column = next(axis for axis, index in enumerate(load.indices) if index is n)
     parts = (Part(column, width), *(Part(axis) for axis in range(rank) if axis != column),
              Part(column, 1, width))
-    kernel.replace_operand(operand, operand.relaid(Layout(parts, ((0, 0),) * rank)))
+    schedule.pack(load.tensor.name, Layout(parts, ((0, 0),) * rank))

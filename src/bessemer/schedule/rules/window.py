@@ -81,8 +81,8 @@ class WindowReduction(Rule):
         body = stage.body
         assert isinstance(body, Reduce)
         lanes = target.lanes(body.body.dtype)
-        _pack_constants(kernel, lanes)
         schedule = Schedule.of(stage)
+        _pack_constants(schedule, kernel, lanes)
         rank = len(stage.axes)
         block, lane = schedule.split("a1", lanes, "pad")
         pixel_outer, pixel = schedule.split(f"a{rank - 1}", int(knobs["pixels"]), "balance")
@@ -107,7 +107,7 @@ def _window_size(body: Reduce) -> int:
     return math.prod(extents)
 
 
-def _pack_constants(kernel: Kernel, lanes: int) -> None:
+def _pack_constants(schedule: Schedule, kernel: Kernel, lanes: int) -> None:
     """Depthwise weights [c, 1, kernel] in blocks of channels."""
     stage = reduced_stage(kernel)
     body = stage.body
@@ -118,5 +118,4 @@ def _pack_constants(kernel: Kernel, lanes: int) -> None:
         operand = kernel.operand(node.tensor)
         if operand is not None and operand.constant is not None and node.indices \
                 and node.indices[0] is stage.axes[1] and operand.layout.is_plain:
-            kernel.replace_operand(
-                operand, operand.relaid(Layout.blocked(operand.layout.rank, 0, lanes)))
+            schedule.pack(node.tensor.name, Layout.blocked(operand.layout.rank, 0, lanes))
