@@ -8,9 +8,13 @@ import pytest
 
 import bessemer
 from bessemer.compiler.build import BuildOptions, compile_graph
+from bessemer.core.dtypes import string
 from bessemer.core.errors import SettingsError, TargetError
 from bessemer.engine.plan import HostStep
 from bessemer.frontends import import_model
+from bessemer.ir.graph import Graph
+from bessemer.ir.operator import operator_class
+from bessemer.ir.types import TensorType
 from bessemer.targets import get_target, missing_flags
 from bessemer.zoo import ZooOptions, make_model
 
@@ -147,3 +151,15 @@ def test_progress_is_told(resnet):
     bessemer.build(resnet, on_progress=lambda *row: seen.append(row))
     assert [stage for stage, *_ in seen if stage in ("import", "pack")]
     assert all(done <= total for _, done, total, _ in seen)
+
+
+def test_string_constants_reach_host_operators():
+    graph = Graph("strings")
+    x = graph.add_input("x", TensorType(string, (2,)))
+    y = graph.add_constant("y", np.array(["a", "b"], object))
+    node = graph.add_node(operator_class("Equal")(), [x, y], name="equal", outputs=["z"])
+    graph.outputs = [node.output, y]
+    engine = bessemer.build(graph, strict=False)
+    result = engine.run({"x": np.array(["a", "c"], object)})
+    assert result["z"].tolist() == [True, False]
+    assert result["y"].tolist() == ["a", "b"]

@@ -15,7 +15,7 @@ from bessemer.compiler.kernels import (
     schedule_kernel,
 )
 from bessemer.compiler.memory_plan import Block, aligned, lower_bound, place_blocks
-from bessemer.core.dtypes import COMPILED, DType, f32
+from bessemer.core.dtypes import DType, f32
 from bessemer.engine.plan import (
     Binding,
     BufferRef,
@@ -36,6 +36,7 @@ from bessemer.lower.kernel import Operand, is_identity_load
 from bessemer.lower.loops import For, statements
 from bessemer.lower.lowering import Temporary, kernel_of
 from bessemer.lower.storage import StorageMap
+from bessemer.ops.literal import Literal
 from bessemer.passes.choose_layouts import ChooseLayouts
 from bessemer.passes.runner import PassResult, run_passes
 from bessemer.targets.target import Target
@@ -119,7 +120,7 @@ class _Lowering:
 
     def run(self) -> Variant:
         """The variant."""
-        drafts: list[_StepDraft] = []
+        drafts = self._literals()
         for group in self.partition.groups:
             if group.kind == "host":
                 drafts.append(_StepDraft(group, None))
@@ -141,6 +142,16 @@ class _Lowering:
             memory=self._report(blocks, arena), nodes=self._records(drafts),
             notes=tuple(str(note) for note in self.partition.notes))
         return Variant(self.target, self.graph, self.partition, plan, kernels, self.results)
+
+    def _literals(self) -> list[_StepDraft]:
+        """Steps that make the constants which only Python objects can hold (strings)."""
+        drafts = []
+        for value in self.graph.values():
+            if value.constant is not None and self._is_slot(value):
+                node = Node(value.name, Literal(value=value.constant), [], [value])
+                value.producer = None  # the constant stays one for the graph
+                drafts.append(_StepDraft(Group("host", [node], "a constant of strings"), None))
+        return drafts
 
     # -- where values live ----------------------------------------------------------------------
 
