@@ -28,24 +28,6 @@ from bessemer.targets import get_target
 COUNT = 1000
 
 
-@pytest.fixture(scope="module")
-def made() -> tuple[EngineData, np.ndarray]:
-    """Its steps are said to be large, so that they run on all threads."""
-    data, constant = tiny_engine_data(COUNT)
-    steps = tuple(dataclasses.replace(step, bytes=1 << 22) for step in data.plan.steps)
-    return with_plan(data, steps=steps), constant
-
-
-@pytest.fixture
-def engine(made) -> Engine:
-    return Engine(made[0])
-
-
-@pytest.fixture
-def x() -> np.ndarray:
-    return np.random.default_rng(0).standard_normal(COUNT, np.float32)
-
-
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_answer_on_any_number_of_threads(made, x, threads: int) -> None:
     with Engine(made[0]).create_context(threads) as context:
@@ -186,76 +168,6 @@ def test_close_waits_and_refuses(engine, x) -> None:
     for call in (context.run, context.enqueue, context.profile, context.measured_peak_bytes):
         with pytest.raises(ExecutionError, match="closed"):
             call(x)
-
-
-def test_profile(engine, x) -> None:
-    profile = engine.profile(x, runs=5)
-    assert [row.name for row in profile.rows] == ["add", "square", "shift"]
-    assert all(row.microseconds > 0 for row in profile.rows)
-    assert profile.rows[0].flops == COUNT
-    assert profile.rows[2].sources == ("Add_2", "Relu_3")
-    assert profile.total_microseconds >= sum(row.microseconds for row in profile.rows) / 2
-    assert "Relu_3" in str(profile)
-    with pytest.raises(InputError):
-        engine.profile(x, runs=0)
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_profile_adds_up(threads: int) -> None:
-    """Every step is seen whoever runs it, and no time is missing between steps."""
-    count = 1 << 20
-    data, _ = tiny_engine_data(count)
-    shares = []
-    with Engine(data).create_context(threads) as context:
-        for _ in range(3):
-            profile = context.profile(np.ones(count, np.float32), runs=5)
-            spent = [row.microseconds for row in profile.rows]
-            assert min(spent) > 0.05 * sum(spent)
-            shares.append(sum(spent) / profile.total_microseconds)
-    # The machine may be busy with others between the steps and the end of the call.
-    assert max(shares) >= 0.8
-    assert max(shares) <= 1
-    assert "(the call itself)" in str(profile)
-
-
-def test_profile_while_others_run(engine, x) -> None:
-    """Runs that get the workers and runs that do not write the same kind of time stamps."""
-    done = threading.Event()
-
-    def work() -> None:
-        with engine.create_context(2) as context:
-            while not done.is_set():
-                context.run(x)
-
-    other = threading.Thread(target=work)
-    other.start()
-    try:
-        with engine.create_context(2) as context:
-            profile = context.profile(x, runs=400)
-    finally:
-        done.set()
-        other.join()
-    assert all(0 <= row.microseconds < 1e5 for row in profile.rows)
-    assert sum(row.microseconds for row in profile.rows) <= profile.total_microseconds
-
-
-def test_tiny_work_stays_on_one_thread(x) -> None:
-    """Waking others would take longer than the work."""
-    def used(**changes: int) -> int:
-        data, _ = tiny_engine_data(COUNT)
-        steps = tuple(dataclasses.replace(step, **changes) for step in data.plan.steps)
-        with Engine(with_plan(data, steps=steps)).create_context(2) as context:
-            # The bare request writes where the last run's output lies, so that is kept.
-            kept = context.run(x)
-            threads = context._pool.run(context._tables.requests[0])
-            assert kept
-            assert context.profile(x, runs=1).threads == threads
-            return threads
-
-    assert used(flops=1000, bytes=12_000) == 1
-    assert used(flops=1_000_000, bytes=12_000) == 2
-    assert used(flops=1000, bytes=1_000_000) == 2
-    assert used(flops=0, bytes=0) == 2
 
 
 def test_planned_memory_is_what_a_run_touches(engine, x) -> None:
