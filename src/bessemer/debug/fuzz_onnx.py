@@ -40,6 +40,7 @@ MEMORY = 1 << 30
 """Bytes a case may take on top of what the worker has after its imports."""
 GOOD = ("error", "imported", "right", "undefined")
 _RUN_ELEMENTS = 1 << 16
+_MOST_TRIPS = 1000
 _TOLERANCE = 1e-3
 
 
@@ -79,7 +80,7 @@ def _run_case(data: bytes, graph: Graph) -> tuple[str, str]:
     }
     if shapes:
         graph = import_model(data, shapes=shapes)
-    if not _is_small(graph):
+    if not _is_small(graph) or _may_run_long(graph):
         build(graph, strict=False)
         return "imported", "too large to run"
     engine = build(data, shapes=shapes, strict=False)
@@ -109,6 +110,18 @@ def _is_small(graph: Graph) -> bool:
         and int(np.prod([float(d) for d in value.type.static_shape])) <= _RUN_ELEMENTS
         for value in (*graph.inputs, *(v for node in graph.nodes for v in node.outputs))
     )
+
+
+def _may_run_long(graph: Graph) -> bool:
+    """True if a Loop asks for many iterations, or for a number that is not known."""
+    for node in graph.nodes:
+        if node.op.op_name == "Loop":
+            trips = node.inputs[0].constant if node.inputs[0] is not None else None
+            if trips is None or trips.size != 1 or int(trips.reshape(-1)[0]) > _MOST_TRIPS:
+                return True
+        if any(_may_run_long(body) for body in node.op.subgraphs().values()):
+            return True
+    return False
 
 
 def _inputs(graph: Graph) -> dict[str, Any]:
