@@ -98,6 +98,8 @@ class Schedule:
         return outer, inner
 
     def _check_split(self, axis: str, factor: int, tail: str) -> None:
+        if axis in self.fuses:
+            raise ScheduleError(f"{axis} is a fused loop; split {self.fuses[axis].second} first")
         uneven = any(size % factor for size in self._sizes(axis))
         parent = next((s for s in self.splits.values() if axis in (s.outer, s.inner)), None)
         if parent is not None and axis == parent.outer and self._uneven(parent):
@@ -150,6 +152,8 @@ class Schedule:
         self.order[where: where + 2] = [fused]
         if first in self.reducing:
             self.reducing.add(fused)
+        if self.accumulate_at in (first, second):
+            self.accumulate_at = fused
         self._note("fuse", first, second)
         return fused
 
