@@ -186,7 +186,7 @@ class FuzzReport:
 
 
 def fuzz(
-    count: int, seed: int = 0, start: int = 0, stage: str = "build", limit_s: float = 20.0
+    count: int, seed: int = 0, start: int = 0, stage: str = "build", limit_s: float = 60.0
 ) -> FuzzReport:
     """Runs `count` cases of a seed from case `start` on; a case may take `limit_s` seconds."""
     report = FuzzReport()
