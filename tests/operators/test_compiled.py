@@ -1,4 +1,4 @@
-"""Machine code agrees with the reference on every sample of every operator, on this machine's targets."""
+"""Machine code agrees with the reference on every sample of every operator."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every schedule rule over sampled points of its space, on odd sizes, against the meaning of the kernel."""
+"""Every schedule rule over sampled points of its space, on odd sizes, against its meaning."""
 
 import itertools
 import random

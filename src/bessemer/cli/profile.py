@@ -16,7 +16,8 @@ def profile(
     seed: Seed = 0,
     shapes: Shapes = None,
     threads: Threads = None,
-    runs: Annotated[int, typer.Option(min=1, help="Inferences to take medians of.")] = 20,
+    runs: Annotated[int, typer.Option(
+        min=1, help="Inferences to average (the middle half counts).")] = 20,
     top: Annotated[int, typer.Option(min=0, help="Only the slowest rows; 0 shows all.")] = 0,
     in_order: Annotated[
         bool, typer.Option("--in-order", help="In order of execution instead of slowest first.")
@@ -58,7 +59,8 @@ def profile(
     print_table("", head, cells)
     flops = sum(row.flops for row in rows)
     print_text(
-        f"{measured.name}: {measured.total_microseconds:.1f} us a run (median of {measured.runs}), "
+        f"{measured.name}: {measured.total_microseconds:.1f} us a run "
+        f"(mean of the middle half of {measured.runs}), "
         f"{measured.threads} threads, {flops / 1e6:.1f} MFLOP, "
         f"{flops / measured.total_microseconds / 1e3:.1f} GFLOP/s"
     )

@@ -32,13 +32,18 @@ class Registry(Generic[T]):
         return entry
 
     def load(self) -> None:
-        """Imports every module of the package once."""
+        """Imports every module of the package once; one that fails is imported again next time."""
         if self._loaded:
             return
-        self._loaded = True
-        package = importlib.import_module(self.package)
-        for module in sorted(pkgutil.walk_packages(package.__path__, self.package + "."), key=str):
-            importlib.import_module(module.name)
+        self._loaded = True  # at once: modules may look up others while they load
+        try:
+            package = importlib.import_module(self.package)
+            found = pkgutil.walk_packages(package.__path__, self.package + ".")
+            for name in sorted(module.name for module in found):
+                importlib.import_module(name)
+        except BaseException:
+            self._loaded = False
+            raise
 
     def names(self) -> list[str]:
         """All registered names, sorted."""

@@ -142,7 +142,7 @@ def page_of(
     facts += [(f"option {key}", str(value)) for key, value in plan.options.items()]
     facts += [(f"made with {key}", value) for key, value in plan.versions.items()]
     if profile is not None:
-        facts.append(("median run", f"{profile.total_microseconds:.1f} us on {profile.threads} "
+        facts.append(("mean run", f"{profile.total_microseconds:.1f} us on {profile.threads} "
                                     "threads"))
     passes: Sequence[PassRecord] = plan.passes
     why: Sequence[str] = [f"= {note}" for note in plan.notes]
