@@ -5,7 +5,7 @@ that keep channels apart take the layout of their input; all others want plain t
 neighbours disagree a Reorder node is put between them.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from bessemer.core.dtypes import f32
 from bessemer.ir.graph import Graph, Node, Value
@@ -64,7 +64,8 @@ class ChooseLayouts(GraphPass):
 
     def _is_blocked_conv(self, node: Node) -> bool:
         op, w = node.op, node.inputs[1]
-        assert isinstance(op, Conv) and w is not None
+        assert isinstance(op, Conv)
+        assert w is not None
         x = node.inputs[0]
         if w.constant is None or x is None or not _static(node) or x.tensor.dtype != f32 \
                 or x.tensor.rank not in (3, 4, 5) or 0 in x.tensor.static_shape:
@@ -79,7 +80,9 @@ class ChooseLayouts(GraphPass):
     def _convolution(self, graph: Graph, node: Node) -> None:
         x, w = node.inputs[0], node.inputs[1]
         op = node.op
-        assert x is not None and w is not None and isinstance(op, Conv)
+        assert isinstance(op, Conv)
+        assert x is not None
+        assert w is not None
         channels = x.tensor.static_shape[1]
         wants_blocks = is_blocked(x) or op.group != 1 or channels >= self.block
         x = self._reorder(graph, x, wants_blocks, node) if wants_blocks != is_blocked(x) else x
@@ -127,20 +130,8 @@ class ChooseLayouts(GraphPass):
                 sum(isinstance(tensor.body, Reduce) for tensor in computed) > 1:
             return False
         return all(
-            self._channelwise(expression, k, node.outputs[0])
+            _reads_own_channel(expression, k)
             for k, value in enumerate(node.inputs) if value is not None and is_blocked(value))
-
-    def _channelwise(self, expression: NodeExpression, k: int, output: Value) -> bool:
-        tensor = expression.inputs[k]
-        assert tensor is not None
-        for stage in stages(expression.outputs):
-            assert stage.body is not None
-            for node in walk(stage.body):
-                if isinstance(node, Load) and (node.tensor is tensor or node.tensor.body is not None):
-                    index = node.indices[1] if len(node.indices) > 1 else None
-                    if index is not stage.axes[1]:
-                        return False
-        return True
 
     def _follow(self, graph: Graph, node: Node) -> None:
         """All inputs of the output's shape take blocks; so do the outputs."""
@@ -213,6 +204,20 @@ class ChooseLayouts(GraphPass):
             halo = self._halos.get(id(value))
             if halo is not None and value.layout is not None:
                 value.layout = value.layout.with_halo(halo)
+
+
+def _reads_own_channel(expression: NodeExpression, k: int) -> bool:
+    """True if element [n, c, ..] of every compute reads input k only at channel c."""
+    for stage in stages(expression.outputs):
+        assert stage.body is not None
+        for node in walk(stage.body):
+            if not isinstance(node, Load):
+                continue
+            if node.tensor is not expression.inputs[k] and node.tensor.body is None:
+                continue
+            if len(node.indices) < 2 or node.indices[1] is not stage.axes[1]:
+                return False
+    return True
 
 
 def plain(value: Value) -> Layout | None:
