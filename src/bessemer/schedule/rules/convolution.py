@@ -273,7 +273,7 @@ def tile_cost(shape: ConvolutionShape, blocks: int, pixels: int, rows: int, vect
         for width, count in balanced(shape.columns, pixels):
             tile = height * width
             loads = tile + vectors
-            step = max(tile * vectors / 2, loads / 2, stream, 4.0) + 0.5 + 0.06 * loads
+            step = max(tile * vectors / 2, loads / 2, stream, 4.0) + 0.2 + 0.1 * loads
             total += many * count * (step + reload * tile * vectors)
     return total * -(-blocks // vectors)
 
