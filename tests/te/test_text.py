@@ -52,9 +52,11 @@ EXPRESSIONS = [
     te.where((ROW >= 0) & (ROW < 5), te.cast(ROW, f32), 1.0),
     te.cast(X[ROW, COL], i64), te.cast(X[ROW, COL] > 0.0, f32), te.bitcast(X[ROW, COL], i32),
     te.cast(te.const(1.5, f64), f32), te.cast(te.const(True, boolean), f32),
-    Cast(te.const(2.0, f32), boolean), ~(N[ROW] << 3 ^ N[ROW]), (N[ROW] & 7 | 1) >> 2, ~(N[ROW] < 3),
+    Cast(te.const(2.0, f32), boolean), ~(N[ROW] << 3 ^ N[ROW]), (N[ROW] & 7 | 1) >> 2,
+    ~(N[ROW] < 3),
     te.minimum(X[ROW, COL], te.power(X[ROW, COL], 2.0)), te.binary("fmod", X[ROW, COL], 3.0),
-    te.binary("rem", N[ROW], 3), N[ROW] // 2 % 3 / 5, te.not_equal(ROW * 16 + COL, ROW // 4 - COL % 4),
+    te.binary("rem", N[ROW], 3), N[ROW] // 2 % 3 / 5,
+    te.not_equal(ROW * 16 + COL, ROW // 4 - COL % 4),
     te.isnan(X[ROW, COL]), te.round_(X[ROW, COL]), te.rsqrt(X[ROW, te.cast(N[ROW], i64)]),
     te.sum_(X[ROW, K] * X[ROW, K], K), te.max_(X[ROW, K], K), te.argmax(X[ROW, K], K),
     te.argmin(X[ROW, K], K, last=True), te.prod(N[K], K),
@@ -73,7 +75,8 @@ def test_reductions_keep_their_axes():
     assert any(node is back.axes[0] for node in te.expr.walk(back.body))
 
 
-LEAVES = st.sampled_from([X[ROW, COL], te.const(2.5), te.cast(N[ROW], f32), X.at(COL, ROW, fill=1.0)])
+LEAVES = st.sampled_from([
+    X[ROW, COL], te.const(2.5), te.cast(N[ROW], f32), X.at(COL, ROW, fill=1.0)])
 FLOATS = st.recursive(LEAVES, lambda inner: st.one_of(
     st.builds(te.binary, st.sampled_from(("+", "-", "*", "/", "min", "max", "pow")), inner, inner),
     st.builds(te.unary, st.sampled_from(("exp", "neg", "tanh", "floor")), inner),

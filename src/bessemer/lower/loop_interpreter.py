@@ -332,7 +332,8 @@ class _Machine:
 
         def run() -> Any:
             lanes = self.memory[id(buffer)].reshape(buffer.shape)
-            return combine.reduce(lanes[tuple(index() for index in indices)], dtype=lanes.dtype)
+            row = lanes[tuple(index() for index in indices)]
+            return combine.reduce(row, axis=-1, dtype=lanes.dtype)
 
         return run
 

@@ -70,7 +70,13 @@ class Nest:
     """Instead of outputs: a stack buffer to store to, with the axes it has."""
 
     def build(self) -> list[Stmt]:
-        """The statements."""
+        """The statements.
+
+        Raises: ScheduleError if the schedule cannot be applied to this compute.
+        """
+        vector = next((n for n, kind in self.schedule.kinds.items() if kind == "vector"), "")
+        if vector in self.schedule.order[:-1]:
+            raise ScheduleError(f"vector loop {vector} must be the innermost one")
         for name, layout in self.schedule.packs.items():
             self.memory.pack(name, layout)
         if not isinstance(self.stage.body, Reduce):
@@ -281,6 +287,9 @@ class Nest:
         fast = all(schedule.kinds.get(n) == "unroll" or self._size(n, env) == 1 for n in kept)
         width = schedule.extents[lanes] if lanes else 1
         shape = (*(schedule.extents[n] for n in kept), width)
+        if lanes in schedule.reducing and not fast:
+            raise ScheduleError(
+                f"the lanes of {lanes} are summed in registers: unroll {' '.join(kept)}")
         accumulator = _Accumulator(self, body, shape, "register" if fast else "stack", kept, lanes)
         spread = spatial if lanes in spatial or not lanes else [*spatial, lanes]
         return [*accumulator.declare(),

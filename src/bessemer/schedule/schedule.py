@@ -130,6 +130,13 @@ class Schedule:
         return split.tail in ("shrink", "mask", "balance") and any(
             size % split.factor for size in self._sizes(split.axis))
 
+    def _lineage(self, name: str) -> set[str]:
+        """The loop and all those it came from."""
+        fuse = self.fuses.get(name)
+        parents = [] if fuse is None else [fuse.first, fuse.second]
+        parents += [s.axis for s in self.splits.values() if name in (s.outer, s.inner)]
+        return {name}.union(*map(self._lineage, parents))
+
     def _made_of(self, name: str) -> set[str]:
         """The loops in order that a loop was turned into."""
         if name in self.order:
@@ -146,6 +153,11 @@ class Schedule:
         if self.order[where + 1: where + 2] != [second] or \
                 (first in self.reducing) != (second in self.reducing):
             raise ScheduleError(f"{first} and {second} are not neighbours that can be fused")
+        for split in self.splits.values():
+            if split.outer in self._lineage(first) and split.inner in self._lineage(second) \
+                    and split.tail in ("shrink", "balance") and self._uneven(split):
+                raise ScheduleError(f"{second} has no fixed extent inside {first}: the split of "
+                                    f"{split.axis} is uneven")
         fused = f"{first}+{second}"
         self.fuses[fused] = Fuse(first, second, fused)
         self.extents[fused] = self.extents[first] * self.extents[second]
