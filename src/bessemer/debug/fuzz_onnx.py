@@ -30,7 +30,7 @@ from bessemer.debug.onnx_mutation import mutate
 from bessemer.debug.onnx_seeds import seed_models
 from bessemer.frontends import import_model
 from bessemer.ir.graph import Graph
-from bessemer.ir.interpreter import REFERENCE_ERRORS, run_graph
+from bessemer.ir.interpreter import REFERENCE_ERRORS, run_graph, run_graph_values
 from bessemer.ir.types import TensorType
 from bessemer.ir.verifier import verify
 
@@ -99,9 +99,28 @@ def _run_case(data: bytes, graph: Graph) -> tuple[str, str]:
         return "undefined", ""
     for value, want in zip(graph.outputs, expected, strict=True):
         message = _difference(found[value.name], want)
-        if message:
+        if message and _is_stable(graph, inputs):
             return "wrong", f"{value.name}: {message}"
+        if message:
+            return "undefined", "rounding errors of large values decide the answer"
     return "right", ""
+
+
+def _is_stable(graph: Graph, inputs: dict[str, Any]) -> bool:
+    """True if no value is so large that its rounding error alone exceeds the tolerance.
+
+    Damaged weights such as 1e13 cancel each other, and any other order of operations gives
+    another answer.
+    """
+    limit = _TOLERANCE / np.finfo(np.float32).eps
+    values = [value.constant for value in graph.constants()]
+    values += run_graph_values(graph, inputs).values()
+    for data in values:
+        if isinstance(data, np.ndarray) and data.dtype.kind == "f":
+            finite = np.abs(data[np.isfinite(data)])
+            if finite.size and finite.max() > limit:
+                return False
+    return True
 
 
 def _is_small(graph: Graph) -> bool:

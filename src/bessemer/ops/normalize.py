@@ -67,9 +67,9 @@ def inverse_root(variance: Tensor, epsilon: float) -> Tensor:
 
 def check_channels(x: TensorType, **vectors: TensorType | None) -> None:
     """Raises ShapeError if a per-channel vector has not one entry per channel of x."""
-    if x.shape is None:
-        return
-    channels: Dim = x.dims[1] if x.rank > 1 else 1
+    channels: Dim | None = None
+    if x.shape is not None:
+        channels = x.dims[1] if x.rank > 1 else 1
     for name, vector in vectors.items():
         if vector is None or vector.shape is None:
             continue

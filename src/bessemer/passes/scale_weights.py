@@ -14,7 +14,8 @@ def scale_producer(
     """A node that computes `before(x) * scale + shift` per output channel, placed before `node`.
 
     Shapes: scale and shift [c] or [1].
-    Returns None if weights or bias are not constant, or the values would leave the dtype's range.
+    Returns None if weights or bias are not constant, scale or shift do not fit the channels (where
+    ranks are unknown nobody checked), or the values would leave the dtype's range.
     """
     weights = constant(before.inputs[1])
     if weights is None or before.inputs[1] is None or not before.inputs[1].tensor.dtype.is_float:
@@ -22,6 +23,9 @@ def scale_producer(
     bias_value = before.inputs[2] if len(before.inputs) > 2 else None
     bias = constant(bias_value)
     if bias_value is not None and bias is None:
+        return None
+    fitting = ((), (1,), (output_channels(before),))
+    if scale.shape not in fitting or shift.shape not in fitting:
         return None
     # The product of two f32 is rounded once; in f64 it would take five times as long.
     wide = weights if weights.dtype == np.float64 else weights.astype(np.float32, copy=False)
