@@ -13,13 +13,19 @@ from meaning import assert_same_meaning, evaluate
 from test_compiled import graph_of
 from test_rules import CASES, PARAMETERS, points
 
+from bessemer.compiler.build import bind_symbols
+from bessemer.compiler.kernels import kernel_flops
 from bessemer.compiler.variant import ConstantPool, lower_variant
 from bessemer.core.dtypes import f32
+from bessemer.frontends.formats import import_model
 from bessemer.lower.collapse import simplify_axes
 from bessemer.lower.kernel import inline_stages
 from bessemer.lower.loop_parser import parse_function
+from bessemer.lower.loops import dense_strides
+from bessemer.passes.pipelines import run_pipeline
 from bessemer.schedule.rule import RULES, make_loops
 from bessemer.targets import get_target
+from bessemer.zoo.catalogue import ZooOptions, digits_path, make_model
 
 SLOW_CASES = {("convolution", 1), ("convolution", 3), ("convolution", 5)}
 """Cases with many multiply-adds: only their default schedule is interpreted."""
@@ -69,7 +75,7 @@ OPERATORS = (
     "GatherElements", "Gelu", "Gemm", "GlobalAveragePool", "HardSwish", "InstanceNormalization",
     "LRN", "LayerNormalization", "LogSoftmax", "LpPool", "MatMul", "MaxPool", "Mod", "Mul", "Neg",
     "OneHot", "PRelu", "Pad", "Pow", "QuantizeLinear", "ReduceL2", "ReduceLogSumExp", "ReduceMax",
-    "ReduceMean", "ReduceProd", "Resize", "Sigmoid", "Slice", "Softmax", "Split", "Tile",
+    "ReduceMean", "ReduceProd", "Sigmoid", "Slice", "Softmax", "Split", "Tile",
     "Transpose", "Trilu", "Where",
 )
 
@@ -100,3 +106,27 @@ def test_loops_of_operators_mean_their_tensor_expressions(name):
             entry.kernel, entry.scheduled, arrays, wanted, threads=2, backwards=True)
         text = str(entry.function)
         assert str(parse_function(text)) == text
+
+
+def fused_kernels(target):
+    """Kernels of optimised models with fused epilogues, halos and tensors placed inside others."""
+    small = ZooOptions(width=0.125, size=32)
+    for model in (digits_path(), make_model("squeezenet1_1", small)):
+        graph = bind_symbols(import_model(model))
+        run_pipeline(graph)
+        yield from lower_variant(graph, target, ConstantPool()).kernels
+
+
+def test_loops_of_fused_kernels_mean_their_tensor_expressions():
+    checked, placed = 0, 0
+    for entry in fused_kernels(get_target("x86-avx512")):
+        if kernel_flops(entry.kernel) > 200_000:
+            continue
+        operands = [*entry.kernel.inputs, *entry.scheduled.operands]
+        constants = {o.tensor: o.constant for o in operands if o.constant is not None}
+        arrays = {**random_arrays(entry.kernel), **constants}
+        assert_same_meaning(entry.kernel, entry.scheduled, arrays, threads=2)
+        checked += 1
+        placed += any(b.strides != dense_strides(b.shape) for b in entry.function.params)
+    assert checked >= 10
+    assert placed
