@@ -9,17 +9,18 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "lower"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "schedule"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "operators"))
-from meaning import assert_same_meaning, evaluate
+from meaning import assert_same_meaning, evaluate, run_loops
 from test_compiled import graph_of
 from test_rules import CASES, PARAMETERS, points
 
+from bessemer import te
 from bessemer.compiler.build import bind_symbols
 from bessemer.compiler.kernels import kernel_flops
 from bessemer.compiler.variant import ConstantPool, lower_variant
-from bessemer.core.dtypes import f32
+from bessemer.core.dtypes import bf16, f16, f32
 from bessemer.frontends.formats import import_model
 from bessemer.lower.collapse import simplify_axes
-from bessemer.lower.kernel import inline_stages
+from bessemer.lower.kernel import Kernel, Operand, inline_stages
 from bessemer.lower.loop_parser import parse_function
 from bessemer.lower.loops import dense_strides
 from bessemer.passes.pipelines import run_pipeline
@@ -106,6 +107,20 @@ def test_loops_of_operators_mean_their_tensor_expressions(name):
             entry.kernel, entry.scheduled, arrays, wanted, threads=2, backwards=True)
         text = str(entry.function)
         assert str(parse_function(text)) == text
+
+
+@pytest.mark.parametrize("vector", ["output", "reduction", "none"])
+@pytest.mark.parametrize("dtype", [f16, bf16], ids=str)
+def test_sums_of_half_floats_do_not_stagnate(dtype, vector):
+    x = te.placeholder(dtype, (9, 4096), "x")
+    k = te.reduce_axis(4096)
+    kernel = Kernel("sum", [Operand.dense(x)], [Operand.dense(
+        te.compute(dtype, (9,), lambda i: te.sum_(x[i, k], k)))])
+    scheduled = make_loops(
+        kernel, get_target("x86-avx2"), "kernel", "reduction", {"vector": vector})
+    arrays = {x: np.ones((9, 4096), dtype.numpy)}
+    for total in run_loops(kernel, scheduled, arrays):
+        assert (total.astype(np.float32) == 4096).all()
 
 
 def fused_kernels(target):

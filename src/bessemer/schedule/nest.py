@@ -7,7 +7,7 @@ their own inner extent. Each region gets its own loops, so the main one carries 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from bessemer.core.dtypes import DType, boolean, i64
+from bessemer.core.dtypes import DType, bf16, boolean, f16, f32, i64
 from bessemer.core.errors import ScheduleError
 from bessemer.lower.affine import Range
 from bessemer.lower.kernel import Operand, product_of_loads
@@ -21,6 +21,7 @@ from bessemer.te.expr import (
     Reduce,
     Var,
     binary,
+    cast,
     const,
     equal,
     isnan,
@@ -310,12 +311,15 @@ class _Accumulator:
     lanes: str
 
     def __post_init__(self) -> None:
-        dtype = self.body.body.dtype
+        dtype = accumulator_dtype(self.body)
         self.value = Buffer.dense("acc", dtype, self.shape, self.scope)
         self.position = Buffer.dense("pos", i64, self.shape, self.scope)
         self.is_arg = self.body.kind in ("argmax", "argmin")
         if self.scope == "stack" and self.value.size_bytes > MAX_STACK_BYTES:
             raise ScheduleError(f"accumulators of {self.value.size_bytes} bytes do not fit")
+        if self.nest._outer_reducing and self.nest.outputs[0].dtype != dtype:
+            raise ScheduleError(f"partial results are {dtype}, the output that would hold them "
+                                f"is {self.nest.outputs[0].dtype}")
 
     def declare(self) -> list[Stmt]:
         """Declarations."""
@@ -368,7 +372,8 @@ class _Accumulator:
         if self.is_arg:
             stmts = self._update_arg(index, value, old, env)
         else:
-            stmts = [Store(self.value, index, combine(self.body.kind, old, value))]
+            wide = cast(value, self.value.dtype)
+            stmts = [Store(self.value, index, combine(self.body.kind, old, wide))]
         return self.nest._guarded(stmts, env, True)
 
     def _update_arg(self, index: tuple[Expr, ...], value: Expr, old: Load, env: _Env) -> list[Stmt]:
@@ -397,6 +402,8 @@ class _Accumulator:
             result = LaneReduce(self.body.kind, self.value, index[:-1], self.value.dtype)
         else:
             result = Load(self.value, index, self.value.dtype)
+        if not self.is_arg:
+            result = cast(result, self.body.dtype)
         done = self.nest._outputs(env, result)
         last = self._outer(env, last=True)
         if last is not None:
@@ -407,6 +414,12 @@ class _Accumulator:
 def replace_padding(axes: Axes) -> Axes:
     """The same axes, not marked as padded: partial results are stored as they are."""
     return Axes(axes.values, axes.ranges)
+
+
+def accumulator_dtype(body: Reduce) -> DType:
+    """Sums and products of 16-bit floats are kept in f32, as the expressions mean them."""
+    dtype = body.body.dtype
+    return f32 if dtype in (f16, bf16) and body.kind in ("sum", "prod") else dtype
 
 
 def neutral(kind: str, dtype: DType) -> Expr:
