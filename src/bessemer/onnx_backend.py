@@ -33,7 +33,7 @@ class BessemerRep(BackendRep):  # type: ignore[misc]
 
     def __init__(self, model: Any, options: Mapping[str, Any]) -> None:
         self._model = model
-        # Whoever calls through this interface cannot choose operators, so no warnings of host steps.
+        # Callers of this interface cannot choose operators: no warnings of host steps.
         self._options = {"strict": False, **options}
         self._graph = import_model(model)
         self._output_names = [value.name for value in self._graph.outputs]

@@ -172,8 +172,7 @@ def test_the_text_of_a_rule_replays(name, number):
     body = Nest(stage_of(kernel), schedule, memory, kernel.outputs).build()
     for operand in kernel.outputs:
         body += border(memory.buffer(operand), operand.layout, operand.shape, lanes)
-    params = tuple(memory.buffers[id(operand.tensor)] for operand in memory.order)
-    assert str(Function("k", params, body)) == str(scheduled.function)
+    assert str(memory.function("k", body)) == str(scheduled.function)
 
 
 def test_symbolic_extents_are_refused():

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import bessemer
@@ -61,23 +60,25 @@ def name_symbols(kernels: list[CompiledKernel]) -> None:
         entry.symbol = entry.function.name = f"k_{digest[:20]}"
 
 
-@lru_cache(maxsize=1)
-def generator_fingerprint() -> str:
+def _fingerprint() -> str:
     """A hash of the code generator's sources: an object in the cache is valid for one generator."""
     root = Path(bessemer.__file__).parent
     digest = hashlib.sha256(bessemer.__version__.encode())
-    for folder in ("codegen", "codegen/llvm"):
-        for path in sorted((root / folder).glob("*.py")):
-            digest.update(path.read_bytes())
-    digest.update((root / "lower" / "affine.py").read_bytes())
+    sources = [*(root / "codegen").glob("**/*.py"), root / "lower" / "affine.py"]
+    for path in sorted(sources):
+        digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+# Taken on import: sources that change while this process runs are not the ones that it runs.
+GENERATOR_FINGERPRINT = _fingerprint()
 
 
 def compile_kernels(kernels: list[CompiledKernel], target: Target, cache: ObjectCache,
                     on_done: Callable[[int, int], None] | None = None,
                     extra: tuple[str, ...] = ()) -> list[bytes]:
     """Objects of the distinct kernels in order of first use, then of the extra LLVM modules."""
-    version = f"{compiler_version()} {generator_fingerprint()}"
+    version = f"{compiler_version()} {GENERATOR_FINGERPRINT}"
     unique = {entry.symbol: entry for entry in kernels}
     keys = {symbol: object_key(entry.text(), target, DEFAULT_PASSES, version)
             for symbol, entry in unique.items()}

@@ -8,7 +8,7 @@ from bessemer.core.errors import LowerError, ScheduleError
 from bessemer.ir.layout import Layout
 from bessemer.lower.affine import Range, linear
 from bessemer.lower.kernel import Kernel, Operand
-from bessemer.lower.loops import Buffer, For, If, Stmt, Store
+from bessemer.lower.loops import Buffer, For, Function, If, Stmt, Store
 from bessemer.te.expr import Expr, Load, Select, Var, const
 
 
@@ -32,6 +32,8 @@ class Memory:
     local: dict[int, tuple[Buffer, tuple[int, ...]]] = field(default_factory=dict)
     """Tensors kept in a stack buffer: the buffer and the tensor axes it has (others are fixed)."""
     order: list[Operand] = field(default_factory=list)
+    prefetches: dict[str, int] = field(default_factory=dict)
+    """Bytes to prefetch ahead of each vector load, by tensor name."""
 
     def buffer(self, operand: Operand, writable: bool = False) -> Buffer:
         """The buffer of an operand; it becomes the next kernel argument."""
@@ -40,6 +42,14 @@ class Memory:
             self.buffers[key] = operand.buffer(f"b{len(self.order)}", writable)
             self.order.append(operand)
         return self.buffers[key]
+
+    def function(self, name: str, body: list[Stmt]) -> Function:
+        """The kernel function over the buffers that were used so far."""
+        ahead = tuple((k, self.prefetches[operand.tensor.name])
+                      for k, operand in enumerate(self.order)
+                      if operand.tensor.name in self.prefetches)
+        params = tuple(self.buffers[id(operand.tensor)] for operand in self.order)
+        return Function(name, params, body, {"prefetch": ahead} if ahead else {})
 
     def pack(self, name: str, layout: Layout) -> None:
         """Stores a constant operand in another layout.

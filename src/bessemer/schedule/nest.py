@@ -75,11 +75,10 @@ class Nest:
 
         Raises: ScheduleError if the schedule cannot be applied to this compute.
         """
-        vector = next((n for n, kind in self.schedule.kinds.items() if kind == "vector"), "")
-        if vector in self.schedule.order[:-1]:
-            raise ScheduleError(f"vector loop {vector} must be the innermost one")
+        self._check_order()
         for name, layout in self.schedule.packs.items():
             self.memory.pack(name, layout)
+        self.memory.prefetches |= self.schedule.prefetches
         if not isinstance(self.stage.body, Reduce):
             return self._loops(self.schedule.order, _Env(), self._plain_leaf)
         self._check_padding(self.stage.body)
@@ -102,6 +101,17 @@ class Nest:
             if self._padded_extent(f"r{k}", extent) != extent and not harmless:
                 raise ScheduleError(f"r{k} of {self.stage.name} cannot be padded: zeros would "
                                     f"count in the {body.kind} of {body.body}")
+
+    def _check_order(self) -> None:
+        """The vector loop is innermost; a parallel loop stands in serial loops only."""
+        kinds, order = self.schedule.kinds, self.schedule.order
+        vector = next((n for n, kind in kinds.items() if kind == "vector"), "")
+        if vector in order[:-1]:
+            raise ScheduleError(f"vector loop {vector} must be the innermost one")
+        for k, name in enumerate(order):
+            outer = next((n for n in order[:k] if kinds.get(n, "serial") != "serial"), "")
+            if kinds.get(name) == "parallel" and outer:
+                raise ScheduleError(f"parallel loop {name} stands inside {kinds[outer]} {outer}")
 
     # -- loops and regions ------------------------------------------------------------------------
 

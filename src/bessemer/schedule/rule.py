@@ -103,9 +103,8 @@ def make_loops(kernel: Kernel, target: Target, name: str, rule: str = "",
         if operand.layout.has_halo:
             lanes = target.lanes(operand.dtype)
             body += border(memory.buffer(operand), operand.layout, operand.shape, lanes)
-    params = tuple(memory.buffers[id(o.tensor)] for o in memory.order)
     LOGGER.debug("%s: rule %s %s", kernel.name, chosen.name, picked)
     operands = tuple(kernel.operand(o.tensor) or o for o in memory.order)
-    function = Function(name, params, body)
+    function = memory.function(name, body)
     verify_function(function)
     return Scheduled(function, operands, chosen.name, picked, text, tuple(refused))

@@ -54,6 +54,7 @@ class Schedule:
     kinds: dict[str, str] = field(default_factory=dict)
     accumulate_at: str = ""
     packs: dict[str, Layout] = field(default_factory=dict)
+    prefetches: dict[str, int] = field(default_factory=dict)
     steps: list[str] = field(default_factory=list)
 
     @staticmethod
@@ -226,6 +227,14 @@ class Schedule:
         self.packs[tensor] = layout
         self._note("pack", tensor, print_layout(layout))
 
+    def prefetch(self, tensor: str, ahead_bytes: int) -> None:
+        """Every vector load of that tensor also asks for the memory so many bytes further on."""
+        if ahead_bytes < 0:
+            raise ScheduleError(f"cannot prefetch {ahead_bytes} bytes ahead")
+        if ahead_bytes:
+            self.prefetches[tensor] = ahead_bytes
+            self._note("prefetch", tensor, ahead_bytes)
+
     @property
     def text(self) -> str:
         """The primitives, one per line."""
@@ -245,6 +254,8 @@ class Schedule:
                     self.fuse(first, second)
                 case "reorder", names:
                     self.reorder(*names)
+                case "prefetch", [tensor, ahead]:
+                    self.prefetch(tensor, int(ahead))
                 case "pack", [tensor, *layout]:
                     self.pack(tensor, parse_layout(" ".join(layout)))
                 case ("vectorize" | "unroll" | "parallel" | "accumulate"), [name]:

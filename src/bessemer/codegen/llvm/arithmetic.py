@@ -115,6 +115,13 @@ class Arithmetic:
             mask = Val(name, boolean)
         return self.emitter.value(f"select i1 {mask.name}, ptr {pointer}, ptr {base}")
 
+    def prefetch(self, pointer: str, ahead_bytes: int) -> None:
+        """Asks for the cache line so many bytes behind a pointer; never faults."""
+        numbers = ", ".join(["i32 immarg"] * 3)
+        self.declarations.add(f"declare void @llvm.prefetch.p0(ptr, {numbers})")
+        place = self.emitter.value(f"getelementptr i8, ptr {pointer}, i64 {ahead_bytes}")
+        self.emitter.line(f"call void @llvm.prefetch.p0(ptr {place}, i32 0, i32 3, i32 1)")
+
     def masked_load(self, kind: str, lanes: int, pointer: str, mask: Val, align: int) -> str:
         """A contiguous load of the lanes whose mask is set; zero elsewhere."""
         mask = self.splat(mask, lanes)

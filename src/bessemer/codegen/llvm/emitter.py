@@ -77,6 +77,8 @@ class _FunctionEmitter:
         self.masks: list[Val] = []
         self.allocas: list[str] = []
         self.registers: dict[tuple[int, tuple[int, ...]], str] = {}
+        self.prefetch = {id(function.params[k]): ahead
+                         for k, ahead in function.notes.get("prefetch", ())}
         self.pointers = {id(b): f"%p{k}" for k, b in enumerate(function.params)}
         self.written = {id(s.buffer) for s in statements(function.body) if isinstance(s, Store)}
         self.counter = 0
@@ -556,7 +558,10 @@ class _FunctionEmitter:
         if step == 1 and mixed is None:
             pointer = self.pointer(buffer, scalar)
             if mask is None:
+                before = self.counter
                 name = make(f"load <{lanes} x {kind}>, ptr {pointer}, align {align}")
+                if id(buffer) in self.prefetch and self.counter != before:
+                    self.math.prefetch(pointer, self.prefetch[id(buffer)])
             else:
                 name = self.math.masked_load(kind, lanes, pointer, mask, align)
             return self.math.from_memory(name, buffer.dtype, lanes)

@@ -74,7 +74,7 @@ class Matmul(Rule):
         vectors = (1, 2, 3, 4) if rows > 1 else (1, 2, 4, 8)
         return {"rows": tuple(p for p in (1, 2, 3, 4, 5, 6, 8, 12, 14) if p <= max(rows, 1)),
                 "vectors": vectors, "unroll": (1, 4, 8), "share": ("columns", "rows"),
-                "kblock": (0, 128, 256)}
+                "prefetch": (0, 1024, 2048)}
 
     def default(self, kernel: Kernel, target: Target) -> Knobs:
         stage = reduced_stage(kernel)
@@ -90,7 +90,8 @@ class Matmul(Rule):
             vectors = min(8, wide)
             while vectors > 1 and -(-wide // vectors) < 2 * target.cores:
                 vectors //= 2
-            return {"rows": 1, "vectors": vectors, "unroll": 4, "share": "columns", "kblock": 0}
+            return {"rows": 1, "vectors": vectors, "unroll": 4, "share": "columns",
+                    "prefetch": 0}
         tall = (6, 4) if registers >= 32 else (4, 3)
         row_tile, vectors = (tall[0], min(tall[1], wide))
         if vectors < tall[1]:
@@ -105,7 +106,7 @@ class Matmul(Rule):
         if share == "columns" and -(-wide // vectors) < target.cores:
             share = "rows"
         return {"rows": row_tile, "vectors": vectors, "unroll": 4, "share": share,
-                "kblock": 0}
+                "prefetch": 2048 if b_bytes > target.l2_bytes // 4 else 0}
 
     def build(self, kernel: Kernel, knobs: Mapping[str, Any], memory: Memory, target: Target
               ) -> tuple[list[Stmt], str]:
@@ -115,6 +116,7 @@ class Matmul(Rule):
         lanes = target.lanes(f32)
         width = int(knobs["vectors"]) * lanes
         schedule = Schedule.of(stage)
+        schedule.prefetch(factors[1].tensor.name, int(knobs["prefetch"]))
         pack_columns(schedule, kernel, factors[1], stage.axes[-1], width)
         rank = len(stage.axes)
         n, m = f"a{rank - 1}", f"a{rank - 2}" if rank > 1 else ""
