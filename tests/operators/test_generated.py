@@ -115,7 +115,9 @@ def tolerance_of(op: Operator, name: str) -> float:
 
 
 def test_every_operator_has_samples() -> None:
-    without = [n for n in OPERATORS.names() if not OPERATORS.get(n).samples]
+    # Operators that other tests register are named "test.".
+    own = [n for n in OPERATORS.names() if not n.startswith("test.")]
+    without = [n for n in own if not OPERATORS.get(n).samples]
     assert not without, f"operators without samples: {without}"
 
 

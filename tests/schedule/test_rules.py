@@ -112,6 +112,7 @@ CASES = {
         lambda v: convolution(v, 1, 5, 17, 5, 5, 5, pad=2),
         lambda v: convolution(v, 1, 3, 24, 19, 17, 7, stride=2, pad=3, planar=True),
         lambda v: convolution(v, 1, 1, 8, 9, 9, 3, pad=1, planar=True),
+        lambda v: convolution(v, 1, 3, 64, 75, 75, 3, stride=2, planar=True),
         lambda v: convolution(v, 1, 64, 64, 5, 7, 3, pad=1, group=2),
     ],
     "window": [

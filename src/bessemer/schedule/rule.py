@@ -93,18 +93,31 @@ def make_loops(kernel: Kernel, target: Target, name: str, rule: str = "",
     the rule made loops that are not sound.
     """
     rules, refused = applicable_rules(kernel, target)
-    chosen = next((r for r in rules if not rule or r.name == rule), None)
-    if chosen is None:
-        raise ScheduleError(f"no schedule rule for kernel {kernel.name}: {'; '.join(refused)}")
-    picked = {**chosen.default(kernel, target), **(knobs or {})}
-    memory = Memory(kernel, target.lanes(kernel.outputs[0].dtype))
-    body, text = chosen.build(kernel, picked, memory, target)
-    for operand in kernel.outputs:
+    for chosen in (each for each in rules if not rule or each.name == rule):
+        picked = {**chosen.default(kernel, target), **(knobs or {})}
+        try:
+            return _apply(chosen, kernel, target, name, picked, tuple(refused))
+        except ScheduleError as error:
+            if rule:
+                raise
+            # Slower, not wrong: but the rule's default should fit whatever it matches.
+            LOGGER.warning("kernel %s: rule %s does not fit: %s", kernel.name, chosen.name, error)
+            refused.append(f"{chosen.name}: {error}")
+    raise ScheduleError(f"no schedule rule for kernel {kernel.name}: {'; '.join(refused)}")
+
+
+def _apply(rule: Rule, kernel: Kernel, target: Target, name: str, knobs: Knobs,
+           refused: tuple[str, ...]) -> Scheduled:
+    """Loop IR of a kernel by one rule; the kernel itself stays as it is."""
+    own = Kernel(kernel.name, kernel.inputs, kernel.outputs, kernel.sources, kernel.notes)
+    memory = Memory(own, target.lanes(own.outputs[0].dtype))
+    body, text = rule.build(own, knobs, memory, target)
+    for operand in own.outputs:
         if operand.layout.has_halo:
             lanes = target.lanes(operand.dtype)
             body += border(memory.buffer(operand), operand.layout, operand.shape, lanes)
-    LOGGER.debug("%s: rule %s %s", kernel.name, chosen.name, picked)
-    operands = tuple(kernel.operand(o.tensor) or o for o in memory.order)
+    LOGGER.debug("%s: rule %s %s", own.name, rule.name, knobs)
+    operands = tuple(own.operand(o.tensor) or o for o in memory.order)
     function = memory.function(name, body)
     verify_function(function)
-    return Scheduled(function, operands, chosen.name, picked, text, tuple(refused))
+    return Scheduled(function, operands, rule.name, knobs, text, refused)

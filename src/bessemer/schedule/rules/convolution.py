@@ -201,7 +201,8 @@ class Convolution(Rule):
             schedule.unroll(name)
         schedule.vectorize(lane)
         schedule.accumulate(pixel_outer)
-        shared = self._shared(schedule, outer)
+        # The loops inside a chunk may differ in length from chunk to chunk.
+        shared = self._shared(schedule, ["a0", *chunk, tile] if chunk else outer)
         schedule.parallel(shared)
         if pixel_outer not in schedule.order:
             schedule.accumulate_at = shared
