@@ -1,186 +1,28 @@
 """Arithmetic of the emitter: each operation on scalars or vectors as LLVM instructions.
 
-bf16 is held as i16 bits and computed in float, because LLVM would call library functions that
-the runtime does not have; f16 is computed in float as well and rounded after each operation.
+f16 and bf16 are computed in float and rounded after each operation.
 """
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from bessemer.codegen.legalize import LIBM
-from bessemer.codegen.llvm.types import computed, literal
-from bessemer.core.dtypes import DType, bf16, boolean, f16, f32, f64, i32, i64
+from bessemer.codegen.llvm.conversions import Conversions
+from bessemer.codegen.llvm.types import computed
+from bessemer.codegen.llvm.values import Val
+from bessemer.core.dtypes import DType, bf16, boolean, f16, f32, f64
 from bessemer.core.errors import CodegenError
-from bessemer.targets.target import Target
-
-if TYPE_CHECKING:
-    from bessemer.codegen.llvm.emitter import _FunctionEmitter
-
-
-@dataclass(frozen=True)
-class Val:
-    """An SSA value or literal; `lanes` 0 means scalar."""
-
-    name: str
-    dtype: DType
-    lanes: int = 0
-
-    @property
-    def type(self) -> str:
-        """Its LLVM type."""
-        return computed(self.dtype, self.lanes)
-
-    def __str__(self) -> str:
-        return f"{self.type} {self.name}"
-
 
 # `contract` lets LLVM fuse a product and a sum into one instruction with one rounding.
 _FLOAT = {"+": "fadd contract", "-": "fsub contract", "*": "fmul contract", "/": "fdiv",
           "fmod": "frem", "rem": "frem"}
 _INTEGER = {"+": "add", "-": "sub", "*": "mul", "&": "and", "|": "or", "^": "xor"}
-_COMPARE_FLOAT = {"<": "olt", "<=": "ole", ">": "ogt", ">=": "oge", "==": "oeq", "!=": "une"}
-_COMPARE_INTEGER = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge"}
 _ROUNDING = {"floor": "floor", "ceil": "ceil", "round": "roundeven", "trunc": "trunc",
              "sqrt": "sqrt", "abs": "fabs"}
 _MAX_SHARE = {"max": "ogt", "min": "olt"}
 
 
-class Arithmetic:
-    """Emits operations through a function emitter."""
-
-    def __init__(self, emitter: "_FunctionEmitter", target: Target) -> None:
-        self.emitter = emitter
-        self.target = target
-        self.declarations: set[str] = set()
-
-    # -- shapes ---------------------------------------------------------------------------------
-
-    def suffix(self, dtype: DType, lanes: int) -> str:
-        """The type suffix of an intrinsic name."""
-        whole = "i1" if dtype == boolean else f"i{dtype.bits}"
-        base = f"f{dtype.bits}" if dtype.is_float else whole
-        return f"v{lanes}{base}" if lanes else base
-
-    def call(self, name: str, result: str, arguments: list[str]) -> str:
-        """A call of a pure intrinsic or function, declared on first use."""
-        types = ", ".join(argument.rsplit(" ", 1)[0] if not argument.startswith("<") else
-                          argument[: argument.index(">") + 1] for argument in arguments)
-        self.declarations.add(f"declare {result} @{name}({types})")
-        return self.emitter.value(f"call {result} @{name}({', '.join(arguments)})")
-
-    def splat(self, value: Val, lanes: int) -> Val:
-        """The value in every lane."""
-        if value.lanes or not lanes:
-            return value
-        if not value.name.startswith("%"):
-            return Val(f"splat ({value})", value.dtype, lanes)
-        one = self.emitter.value(f"insertelement <{lanes} x {value.type}> poison, {value}, i64 0")
-        name = self.emitter.value(
-            f"shufflevector <{lanes} x {value.type}> {one}, <{lanes} x {value.type}> poison, "
-            f"<{lanes} x i32> zeroinitializer")
-        return Val(name, value.dtype, lanes)
-
-    def align(self, *values: Val) -> list[Val]:
-        """All values with the same number of lanes."""
-        lanes = max(value.lanes for value in values)
-        return [self.splat(value, lanes) for value in values]
-
-    def constant(self, value: float | int | bool, dtype: DType) -> Val:
-        """A literal."""
-        return Val(literal(value, dtype), dtype)
-
-    # -- memory ---------------------------------------------------------------------------------
-
-    def from_memory(self, name: str, dtype: DType, lanes: int) -> Val:
-        """A loaded element as a computed value (bool: byte to bit)."""
-        if dtype != boolean:
-            return Val(name, dtype, lanes)
-        kind = f"<{lanes} x i8>" if lanes else "i8"
-        zero = "zeroinitializer" if lanes else "0"
-        return Val(self.emitter.value(f"icmp ne {kind} {name}, {zero}"), dtype, lanes)
-
-    def to_memory(self, value: Val) -> Val:
-        """A computed value as it is stored (bool: bit to byte)."""
-        if value.dtype != boolean:
-            return value
-        kind = f"<{value.lanes} x i8>" if value.lanes else "i8"
-        name = self.emitter.value(f"zext {value} to {kind}")
-        return Val(name, _BYTE, value.lanes)
-
-    def safe_pointer(self, pointer: str, base: str, mask: Val) -> str:
-        """`pointer` if (any lane of) the mask is set, else the buffer's first element."""
-        if mask.lanes:
-            name = self.call(f"llvm.vector.reduce.or.v{mask.lanes}i1", "i1", [str(mask)])
-            mask = Val(name, boolean)
-        return self.emitter.value(f"select i1 {mask.name}, ptr {pointer}, ptr {base}")
-
-    def prefetch(self, pointer: str, ahead_bytes: int) -> None:
-        """Asks for the cache line so many bytes behind a pointer; never faults."""
-        numbers = ", ".join(["i32 immarg"] * 3)
-        self.declarations.add(f"declare void @llvm.prefetch.p0(ptr, {numbers})")
-        place = self.emitter.value(f"getelementptr i8, ptr {pointer}, i64 {ahead_bytes}")
-        self.emitter.line(f"call void @llvm.prefetch.p0(ptr {place}, i32 0, i32 3, i32 1)")
-
-    def masked_load(self, kind: str, lanes: int, pointer: str, mask: Val, align: int) -> str:
-        """A contiguous load of the lanes whose mask is set; zero elsewhere."""
-        mask = self.splat(mask, lanes)
-        vector = f"<{lanes} x {kind}>"
-        name = f"llvm.masked.load.v{lanes}{_mangled(kind)}.p0"
-        self.declarations.add(
-            f"declare {vector} @{name}(ptr, i32 immarg, <{lanes} x i1>, {vector})")
-        return self.emitter.effect(f"call {vector} @{name}(ptr {pointer}, i32 {align}, "
-                                   f"{mask}, {vector} zeroinitializer)")
-
-    def masked_store(self, kind: str, lanes: int, value: str, pointer: str, mask: Val, align: int
-                     ) -> None:
-        """A contiguous store of the lanes whose mask is set."""
-        mask = self.splat(mask, lanes)
-        vector = f"<{lanes} x {kind}>"
-        name = f"llvm.masked.store.v{lanes}{_mangled(kind)}.p0"
-        self.declarations.add(f"declare void @{name}({vector}, ptr, i32 immarg, <{lanes} x i1>)")
-        self.emitter.line(
-            f"call void @{name}({vector} {value}, ptr {pointer}, i32 {align}, {mask})")
-
-    def gather(self, kind: str, lanes: int, pointers: str, mask: Val | None, align: int) -> str:
-        """Loads from a vector of pointers where the mask is set; zero elsewhere."""
-        active = self.splat(mask or Val("true", boolean), lanes)
-        vector = f"<{lanes} x {kind}>"
-        name = f"llvm.masked.gather.v{lanes}{_mangled(kind)}.v{lanes}p0"
-        self.declarations.add(
-            f"declare {vector} @{name}(<{lanes} x ptr>, i32 immarg, <{lanes} x i1>, {vector})")
-        return self.emitter.effect(f"call {vector} @{name}(<{lanes} x ptr> {pointers}, "
-                                   f"i32 {align}, {active}, {vector} zeroinitializer)")
-
-    def scatter(self, kind: str, lanes: int, value: str, pointers: str, mask: Val | None, align: int
-                ) -> None:
-        """Stores to a vector of pointers where the mask is set."""
-        active = self.splat(mask or Val("true", boolean), lanes)
-        vector = f"<{lanes} x {kind}>"
-        name = f"llvm.masked.scatter.v{lanes}{_mangled(kind)}.v{lanes}p0"
-        self.declarations.add(
-            f"declare void @{name}({vector}, <{lanes} x ptr>, i32 immarg, <{lanes} x i1>)")
-        self.emitter.line(f"call void @{name}({vector} {value}, <{lanes} x ptr> {pointers}, "
-                          f"i32 {align}, {active})")
-
-    # -- logic ----------------------------------------------------------------------------------
-
-    def both(self, a: Val, b: Val) -> Val:
-        """Conjunction of two conditions."""
-        a, b = self.align(a, b)
-        return Val(self.emitter.value(f"and {a}, {b.name}"), boolean, a.lanes)
-
-    def invert(self, a: Val) -> Val:
-        """Negation of a condition."""
-        ones = self.splat(Val("true", boolean), a.lanes)
-        return Val(self.emitter.value(f"xor {a}, {ones.name}"), boolean, a.lanes)
-
-    def select(self, condition: Val, a: Val, b: Val) -> Val:
-        """`a` where the condition holds, else `b`."""
-        a, b = self.align(a, b)
-        if condition.lanes:
-            a, b = self.splat(a, condition.lanes), self.splat(b, condition.lanes)
-        return Val(self.emitter.value(f"select {condition}, {a}, {b}"), a.dtype, a.lanes)
+class Arithmetic(Conversions):
+    """Binary and unary operations, reductions of lanes, calls of the C library."""
 
     # -- binary ---------------------------------------------------------------------------------
 
@@ -205,10 +47,6 @@ class Arithmetic:
             return self.shift(op, a, b)
         return self.emit(_INTEGER[op], a, b)
 
-    def emit(self, instruction: str, a: Val, b: Val) -> Val:
-        """One instruction on two values of equal type."""
-        return Val(self.emitter.value(f"{instruction} {a}, {b.name}"), a.dtype, a.lanes)
-
     def float_binary(self, op: str, a: Val, b: Val) -> Val:
         """Floating-point arithmetic; // and % as numpy defines them."""
         if op == "//":
@@ -232,19 +70,6 @@ class Arithmetic:
         """True where a float is below zero."""
         zero = self.splat(self.constant(0.0, a.dtype), a.lanes)
         return self.compare("<", a, zero)
-
-    def compare(self, op: str, a: Val, b: Val) -> Val:
-        """A comparison."""
-        if a.dtype.is_float:
-            if a.dtype in (f16, bf16):
-                a, b = self.cast(a, f32), self.cast(b, f32)
-            name = self.emitter.value(f"fcmp {_COMPARE_FLOAT[op]} {a}, {b.name}")
-        elif op in ("==", "!="):
-            name = self.emitter.value(f"icmp {'eq' if op == '==' else 'ne'} {a}, {b.name}")
-        else:
-            sign = "s" if a.dtype.kind == "int" else "u"
-            name = self.emitter.value(f"icmp {sign}{_COMPARE_INTEGER[op]} {a}, {b.name}")
-        return Val(name, boolean, a.lanes)
 
     def extreme(self, op: str, a: Val, b: Val) -> Val:
         """Min or max; NaN if either is NaN."""
@@ -423,88 +248,8 @@ class Arithmetic:
                 f"insertelement <{lanes} x {kind}> {result}, {kind} {one}, i64 {k}")
         return Val(result, dtype, lanes)
 
-    # -- conversions ----------------------------------------------------------------------------
-
-    def bitcast(self, a: Val, dtype: DType) -> Val:
-        """The same bits as another dtype."""
-        if a.dtype == boolean:
-            return self.bitcast(self.to_memory(a), dtype)
-        if dtype == boolean:
-            return self.cast(a, boolean)
-        to = computed(dtype, a.lanes)
-        if a.type == to:
-            return Val(a.name, dtype, a.lanes)
-        return Val(self.emitter.value(f"bitcast {a} to {to}"), dtype, a.lanes)
-
-    def cast(self, a: Val, dtype: DType) -> Val:
-        """Conversion of values."""
-        if a.dtype == dtype:
-            return a
-        if a.dtype == bf16:
-            return self.cast(self.float_from_bf16(a), dtype)
-        if dtype == bf16:
-            return self.bf16_from_float(self.cast(a, f32))
-        if dtype == boolean:
-            zero = self.splat(self.constant(0, a.dtype), a.lanes)
-            return self.compare("!=", a, zero)
-        if a.dtype == f16 and dtype not in (f32,):
-            return self.cast(self.cast(a, f32), dtype)
-        if dtype == f16 and a.dtype not in (f32,):
-            return self.cast(self.cast(a, f32), dtype)
-        if a.dtype.is_float and not dtype.is_float and (dtype.bits < 32 or dtype.name == "u32"):
-            return self.cast(self.cast(a, i32 if dtype.bits < 32 else i64), dtype)
-        return self.convert(self.conversion(a.dtype, dtype), a, dtype)
-
-    def convert(self, instruction: str, a: Val, dtype: DType) -> Val:
-        """One conversion instruction."""
-        to = computed(dtype, a.lanes)
-        if a.type == to:
-            return Val(a.name, dtype, a.lanes)
-        return Val(self.emitter.value(f"{instruction} {a} to {to}"), dtype, a.lanes)
-
-    def conversion(self, source: DType, to: DType) -> str:
-        """The LLVM instruction that converts between two dtypes."""
-        if source.is_float and to.is_float:
-            return "fpext" if to.bits > source.bits else "fptrunc"
-        if source.is_float:
-            return "fptoui" if to.kind == "uint" else "fptosi"
-        if to.is_float:
-            return "sitofp" if source.kind == "int" else "uitofp"
-        if to.bits < source.bits and source != boolean:
-            return "trunc"
-        return "sext" if source.kind == "int" else "zext"
-
-    def float_from_bf16(self, a: Val) -> Val:
-        """bf16 bits are the upper half of a float."""
-        wide = f"<{a.lanes} x i32>" if a.lanes else "i32"
-        name = self.emitter.value(f"zext {a} to {wide}")
-        shift = self.splat(self.constant(16, i32), a.lanes)
-        return self.bitcast(self.emit("shl", Val(name, i32, a.lanes), shift), f32)
-
-    def bf16_from_float(self, a: Val) -> Val:
-        """Round to nearest even on the upper half; NaN stays NaN."""
-        if not a.name.startswith("%"):
-            raise CodegenError(f"bf16 literal {a}")
-        bits = self.bitcast(a, i32)
-        one, half, quiet, shift = (
-            self.splat(self.constant(v, i32), a.lanes) for v in (1, 0x7FFF, 0x400000, 16))
-        odd = self.emit("and", self.emit("lshr", bits, shift), one)
-        rounded = self.emit("add", self.emit("add", bits, half), odd)
-        nan = self.unary("isnan", a)
-        chosen = self.select(nan, self.emit("or", bits, quiet), rounded)
-        upper = self.emit("lshr", chosen, shift)
-        narrow = f"<{a.lanes} x i16>" if a.lanes else "i16"
-        return Val(self.emitter.value(f"trunc {upper} to {narrow}"), bf16, a.lanes)
-
-
-_BYTE = DType("i8", 8, "int", boolean.numpy)
-
 
 def _is_nan(literal_text: str) -> bool:
     """True for the literal (or splat of the literal) of a NaN."""
     found = re.search(r"0x([0-9A-F]{16})", literal_text)
     return found is not None and int(found[1], 16) & (2**63 - 1) > 0x7FF0000000000000
-
-
-def _mangled(kind: str) -> str:
-    return {"float": "f32", "double": "f64", "half": "f16"}.get(kind, kind)
