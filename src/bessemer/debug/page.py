@@ -121,11 +121,17 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) ->
     lines = []
     for row in rows:
         cells = "".join(
-            f'<td class="{"text" if index < left else "number"}">{escape(text)}</td>'
+            f'<td class="{"number" if index >= left and _is_number(text) else "text"}">'
+            f"{escape(text)}</td>"
             for index, text in enumerate(row)
         )
         lines.append(f"<tr>{cells}</tr>")
     return _scroll(f"<table><tr>{titles}</tr>{''.join(lines)}</table>")
+
+
+def _is_number(text: str) -> bool:
+    """True for a figure, with or without a unit behind it."""
+    return text[:1].isdigit() or text in ("", "-")
 
 
 def _lines(lines: Sequence[str]) -> str:
