@@ -101,6 +101,10 @@ class OptimizationProfile:
         return {name: usual for name, (_, usual, _) in self.shapes.items()}
 
 
+PRECISIONS = ("fp32",)
+TUNING = ("none", "default")
+
+
 class BuilderConfig(BaseModel):
     """The options of a build, checked when set. The names are those of `bessemer.build`."""
 
@@ -141,12 +145,12 @@ class BuilderConfig(BaseModel):
     @field_validator("precision")
     @classmethod
     def _known_precision(cls, value: str) -> str:
-        return _one_of(value, ("fp32",), "precision")
+        return _one_of(value, PRECISIONS, "precision")
 
     @field_validator("tune")
     @classmethod
     def _known_tune(cls, value: str) -> str:
-        return _one_of(value, ("none", "default"), "tune")
+        return _one_of(value, TUNING, "tune")
 
     def build_options(self) -> dict[str, Any]:
         """The options that differ from the default, as arguments of `build`."""

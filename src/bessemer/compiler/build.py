@@ -12,7 +12,7 @@ import onnx
 import bessemer
 from bessemer.codegen.cache import ObjectCache
 from bessemer.codegen.llvm.driver import driver_module
-from bessemer.compiler.api import OptimizationProfile, check_plugins
+from bessemer.compiler.api import PRECISIONS, TUNING, OptimizationProfile, check_plugins
 from bessemer.compiler.dump import Dumper
 from bessemer.compiler.kernels import CompiledKernel, compile_kernels
 from bessemer.compiler.variant import ConstantPool, Variant, lower_variant
@@ -34,8 +34,6 @@ from bessemer.targets.target import Target
 Progress = Callable[[str, int, int, str], None]
 LOGGER = logging.getLogger("bessemer.compiler")
 
-PRECISIONS = ("fp32",)
-TUNING = ("none", "default")
 
 
 @dataclass(frozen=True)

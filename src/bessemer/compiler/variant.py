@@ -90,19 +90,24 @@ def lower_variant(graph: Graph, target: Target, constants: ConstantPool, *,
     pipeline = (ChooseLayouts(block=target.lanes(f32)), "place-concats")
     results = run_passes(graph, pipeline, disable=disable, verify=verify)
     groups = partition(graph, fuse)
-    _unplace_for_host(graph, groups)
-    groups = partition(graph, fuse)
+    if _unplace_for_host(groups):
+        groups = partition(graph, fuse)
     return _Lowering(graph, target, constants, groups, results).run()
 
 
-def _unplace_for_host(graph: Graph, groups: Partition) -> None:
-    """Host operators see dense arrays: their operands must not live inside other tensors."""
+def _unplace_for_host(groups: Partition) -> bool:
+    """Host operators see dense arrays: their operands must not live inside other tensors.
+
+    True if one did; it no longer does.
+    """
+    changed = False
     for group in groups.groups:
         if group.kind != "host":
             continue
         for value in (*group.last.inputs, *group.last.outputs):
-            if value is not None:
-                value.placement = None
+            if value is not None and value.placement is not None:
+                value.placement, changed = None, True
+    return changed
 
 
 class _Lowering:

@@ -65,10 +65,5 @@ class Registry(Generic[T]):
         return entry
 
 
-def make_registry(kind: str, package: str, error: type[BessemerError]) -> "Registry[T]":
-    """A registry over the modules of `package`."""
-    return Registry(kind, package, error)
-
-
 # Declared here because the runtime looks operators up by name without importing their folder.
 OPERATORS: Registry[type] = Registry("operator", "bessemer.ops", BessemerError)

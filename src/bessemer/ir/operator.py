@@ -10,7 +10,7 @@ import numpy as np
 
 from bessemer.core.errors import LowerError
 from bessemer.core.registry import OPERATORS
-from bessemer.ir.types import TensorType, ValueType
+from bessemer.ir.types import ValueType
 
 
 class FusionClass(enum.Enum):
@@ -82,10 +82,6 @@ class Operator:
     def lower(self, *inputs: Any, **_: Any) -> Any:
         """Result tensor expression(s) from `te.Tensor` inputs. Raises Unlowerable if none."""
         raise Unlowerable(f"{self.op_name} has no tensor expression")
-
-    def flops(self, inputs: tuple[TensorType, ...], outputs: tuple[TensorType, ...]) -> int | None:
-        """Floating-point operations of one run (static shapes); None: the expression is counted."""
-        return None
 
     def subgraphs(self) -> dict[str, Any]:
         """The attributes that are graphs, by name."""

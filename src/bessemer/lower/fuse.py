@@ -204,17 +204,11 @@ class _Partitioner:
                 return f"the layout changes from {value.layout} to {node.output.layout}"
             if not elementwise:
                 return f"it does not read {value.name} element by element"
-            return self._multi_stage_refusal(group)
+            several = len(group.anchor.outputs) > 1
+            return f"{group.anchor.name} has several results" if several else ""
         if not elementwise and self._is_costly(group) and \
                 node.output.tensor.size_bytes > 2 * value.tensor.size_bytes:
             return "its costly elements would be computed several times"
-        if node.op.op_name == "bessemer.Reorder" and len(group.nodes) > 8:
-            return "the group is long enough"
-        return ""
-
-    def _multi_stage_refusal(self, group: Group) -> str:
-        if len(group.anchor.outputs) > 1:
-            return f"{group.anchor.name} has several results"
         return ""
 
     def _is_costly(self, group: Group) -> bool:

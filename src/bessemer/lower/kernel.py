@@ -62,11 +62,6 @@ class Operand:
         return Buffer(name, self.dtype, self.layout.physical_shape(self.shape), self.strides,
                       "global", self.offset, writable)
 
-    def is_flat(self) -> bool:
-        """True if plain and dense."""
-        return self.layout.is_plain and self.strides == dense_strides(self.shape)
-
-
 def shape_of(tensor: Tensor) -> tuple[int, ...]:
     """Static shape of a tensor."""
     return tuple(int(dim) for dim in tensor.shape)  # type: ignore[arg-type]

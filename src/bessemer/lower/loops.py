@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bessemer.core.dtypes import DType
-from bessemer.te.expr import Expr, Load, Var, text, walk
+from bessemer.te.expr import Expr, Load, Var, text
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,22 +217,3 @@ def expressions(body: list[Stmt]) -> Iterator[Expr]:
             yield stmt.value
         elif isinstance(stmt, If):
             yield stmt.condition
-
-
-def buffers_of(body: list[Stmt]) -> list[Buffer]:
-    """The global buffers that statements touch, in order of first use."""
-    found: dict[int, Buffer] = {}
-    for stmt in statements(body):
-        parts: list[Expr] = []
-        if isinstance(stmt, Store):
-            found.setdefault(id(stmt.buffer), stmt.buffer)
-            parts = [*stmt.indices, stmt.value]
-        elif isinstance(stmt, Let):
-            parts = [stmt.value]
-        elif isinstance(stmt, If):
-            parts = [stmt.condition]
-        for part in parts:
-            for node in walk(part):
-                if isinstance(node, Load):
-                    found.setdefault(id(node.tensor), node.tensor)
-    return [buffer for buffer in found.values() if buffer.scope == "global"]

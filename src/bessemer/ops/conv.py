@@ -133,10 +133,6 @@ class Conv(Operator):
             lambda n, c, *s: te.cast(total[(n, c, *s)] + load(given[c]), x.dtype), "biased",
         )
 
-    def flops(self, inputs: tuple[TensorType, ...], outputs: tuple[TensorType, ...]) -> int:
-        weights = inputs[1].static_shape
-        return 2 * int(np.prod(outputs[0].static_shape)) * int(np.prod(weights[1:]))
-
     samples = (
         sample("f32[1,3,7,5]", "f32[4,3,3,3]", "f32[4]", pads=(1, 1, 1, 1)),
         sample("f32[2,4,8,9]", "f32[6,4,1,1]"),

@@ -114,10 +114,6 @@ class ConvInteger(Operator):
         constant = known[2] if len(known) > 2 else None
         return integer_conv_sum(x, w, x_zero, w_zero, window, self.group, constant)
 
-    def flops(self, inputs: tuple[TensorType, ...], outputs: tuple[TensorType, ...]) -> int:
-        weights = inputs[1].static_shape
-        return 2 * int(np.prod(outputs[0].static_shape)) * int(np.prod(weights[1:]))
-
     samples = (
         sample("u8[1,3,7,5]", "i8[4,3,3,3]", pads=(1, 1, 1, 1), low=-99, high=99),
         sample(

@@ -202,9 +202,6 @@ class ConvTranspose(Operator):
             lambda n, c, *s: te.cast(total[(n, c, *s)] + load(given[c]), x.dtype), "biased",
         )
 
-    def flops(self, inputs: tuple[TensorType, ...], outputs: tuple[TensorType, ...]) -> int:
-        return 2 * int(np.prod(inputs[0].static_shape)) * int(np.prod(inputs[1].static_shape[1:]))
-
     samples = (
         sample("f32[1,3,4,5]", "f32[3,2,3,3]", "f32[2]"),
         sample("f32[2,3,4,5]", "f32[3,2,3,3]", strides=(2, 3), pads=(1, 0, 1, 2)),

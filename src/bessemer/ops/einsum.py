@@ -1,6 +1,5 @@
 """Einsum: sums of products of elements, named by letters."""
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -142,14 +141,6 @@ class Einsum(Operator):
         if result.dtype == dtype:
             return result
         return te.compute(dtype, result.shape, lambda *i: te.cast(result.at(*i), dtype))
-
-    def flops(self, inputs: tuple[TensorType, ...], outputs: tuple[TensorType, ...]) -> int | None:
-        equation = Equation.parse(self.equation, [x.rank for x in inputs])
-        numbers = [
-            n for n in equation.extents([x.dims for x in inputs]).values() if isinstance(n, int)
-        ]
-        return 2 * math.prod(numbers) if len(inputs) == 2 else None
-
 
 def _contract(
     operands: list[tuple[te.Tensor, Labels]], output: Labels, extents: dict[str, Dim], dtype: DType

@@ -78,9 +78,6 @@ class MatMul(Operator):
     def lower(self, a: Tensor, b: Tensor, **_: Any) -> Tensor:
         return rounded(matmul_sum(a, b), a.dtype)
 
-    def flops(self, inputs: tuple[TensorType, ...], outputs: tuple[TensorType, ...]) -> int:
-        return 2 * int(np.prod(outputs[0].static_shape)) * inputs[0].static_shape[-1]
-
     samples = (
         sample("f32[3,4]", "f32[4,5]"),
         sample("f32[17,33]", "f32[33,19]"),
@@ -164,10 +161,6 @@ class Gemm(Operator):
             scale = te.const(self.beta, addend.dtype)
             result = result + (addend if self.beta == 1 else addend * scale)
         return result
-
-    def flops(self, inputs: tuple[TensorType, ...], outputs: tuple[TensorType, ...]) -> int:
-        depth = inputs[0].static_shape[0 if self.transA else 1]
-        return 2 * int(np.prod(outputs[0].static_shape)) * depth
 
     samples = (
         sample("f32[3,4]", "f32[4,5]"),

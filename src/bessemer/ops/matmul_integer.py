@@ -102,9 +102,6 @@ class MatMulInteger(Operator):
     ) -> Tensor:
         return integer_sum(a, b, a_zero, b_zero)
 
-    def flops(self, inputs: tuple[TensorType, ...], outputs: tuple[TensorType, ...]) -> int:
-        return 2 * int(np.prod(outputs[0].static_shape)) * inputs[0].static_shape[-1]
-
     samples = (
         sample("u8[3,4]", "i8[4,5]", low=-99, high=99),
         sample("u8[3,4]", "u8[4,5]", scalar(7, "u8"), scalar(3, "u8"), low=0, high=255),

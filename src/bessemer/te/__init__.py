@@ -67,7 +67,6 @@ from bessemer.te.tensor import (
     max_,
     min_,
     placeholder,
-    placeholders,
     prod,
     reduce_axis,
     stages,
@@ -79,7 +78,7 @@ __all__ = [
     "Unary", "Var", "abs_", "acos", "acosh", "argmax", "argmin", "asin", "asinh", "atan", "atanh",
     "binary", "bitcast", "cast", "ceil", "compute", "const", "cos", "cosh", "equal", "erf",
     "evaluate", "exp", "expm1", "floor", "index", "isinf", "isnan", "log", "log1p", "max_",
-    "maximum", "min_", "minimum", "not_equal", "placeholder", "placeholders", "power", "prod",
+    "maximum", "min_", "minimum", "not_equal", "placeholder", "power", "prod",
     "reduce_axis", "round_", "rsqrt", "sigmoid", "sign", "sin", "sinh", "sqrt", "stages", "sum_",
     "tan", "tanh", "trunc", "unary", "where",
 ]

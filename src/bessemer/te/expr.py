@@ -263,11 +263,6 @@ def const(value: Number, dtype: DType = f32) -> Const:
         return Const(float(np.asarray(value, dtype.numpy).astype(np.float64)), dtype)
 
 
-def wrap(value: ExprLike, like: DType) -> Expr:
-    """A number as a literal of `like`; an expression as it is."""
-    return value if isinstance(value, Expr) else const(value, like)
-
-
 def _fold_index(op: str, a: Expr, b: Expr) -> Expr | None:
     """Folds integer arithmetic, so that index expressions stay small."""
     x = a.value if isinstance(a, Const) else None

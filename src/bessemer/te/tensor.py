@@ -128,17 +128,3 @@ def stages(outputs: tuple[Tensor, ...]) -> list[Tensor]:
     for output in outputs:
         visit(output)
     return order
-
-
-def placeholders(outputs: tuple[Tensor, ...]) -> list[Tensor]:
-    """The placeholders the outputs read, in order of first use."""
-    found: dict[int, Tensor] = {}
-    for tensor in stages(outputs):
-        assert tensor.body is not None
-        for load in reversed(loads(tensor.body)):
-            if load.tensor.body is None:
-                found.setdefault(id(load.tensor), load.tensor)
-    for tensor in outputs:
-        if tensor.body is None:
-            found.setdefault(id(tensor), tensor)
-    return list(found.values())

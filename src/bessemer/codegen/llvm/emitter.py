@@ -10,11 +10,6 @@ from bessemer.targets.target import Target
 from bessemer.te.expr import Binary, Const, Expr, Var
 
 
-def emit_function(function: Function, target: Target) -> str:
-    """LLVM IR of a kernel: `void name(ptr args, i64 thread, i64 threads)` and its body function."""
-    return _FunctionEmitter(function, target).text()
-
-
 def module_text(functions: list[Function], target: Target) -> str:
     """One LLVM module with those kernels and the declarations they need."""
     declarations: set[str] = set()
