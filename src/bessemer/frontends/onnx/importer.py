@@ -13,7 +13,7 @@ from bessemer.frontends.onnx import expansion, subgraphs
 from bessemer.frontends.onnx.accepts import check_attribute_kinds, check_input_types
 from bessemer.frontends.onnx.attributes import build_operator, read_attributes
 from bessemer.frontends.onnx.fallback import types_without_inference
-from bessemer.frontends.onnx.proto import normal_domain
+from bessemer.frontends.onnx.proto import FunctionKey, function_key, normal_domain
 from bessemer.frontends.onnx.source import SourceNode
 from bessemer.frontends.onnx.structure import defined_names, node_label, sorted_nodes
 from bessemer.frontends.onnx.tensors import TensorReader, warn_about_nan
@@ -29,8 +29,6 @@ MAX_DEPTH = 24
 """Functions in functions and graphs in graphs may nest this deep."""
 MAX_NODES = 1_000_000
 """A model with more nodes (after inlining its functions) is refused."""
-
-FunctionKey = tuple[str, str, str]
 
 
 @dataclass
@@ -172,7 +170,7 @@ class Frame:
             attributes=read_attributes(proto, where, self.model.tensors, self.bindings),
             where=where,
         )
-        function = self.model.functions.get((domain, proto.op_type, proto.overload))
+        function = self.model.functions.get(function_key(proto, proto.op_type))
         if function is not None:
             expansion.inline(self, node, function)
         elif node.domain == "" and node.op_type == "Constant":

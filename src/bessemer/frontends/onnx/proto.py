@@ -93,6 +93,18 @@ def opsets_of(imports: Any, label: str, *, old: bool = False) -> dict[str, int]:
     return opsets
 
 
+FunctionKey = tuple[str, str, str]
+"""Domain, name and overload of a model's function."""
+
+
+def function_key(proto: Any, name: str) -> FunctionKey:
+    """The key of a FunctionProto, or of the function that a NodeProto calls; `name` is its name.
+
+    onnx before 1.16 knows no overloads.
+    """
+    return normal_domain(proto.domain), name, getattr(proto, "overload", "")
+
+
 def normal_domain(domain: str) -> str:
     """The domain, with both spellings of the standard one as ""."""
     return "" if domain == "ai.onnx" else domain

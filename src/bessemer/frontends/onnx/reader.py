@@ -8,8 +8,14 @@ import onnx
 from bessemer.core.errors import ModelFormatError
 from bessemer.core.shapes import Dim, Sym
 from bessemer.frontends.formats import ModelFormat, Shapes, model_format
-from bessemer.frontends.onnx.importer import Frame, FunctionKey, ModelContext
-from bessemer.frontends.onnx.proto import ModelSource, load_proto, normal_domain, opsets_of
+from bessemer.frontends.onnx.importer import Frame, ModelContext
+from bessemer.frontends.onnx.proto import (
+    FunctionKey,
+    ModelSource,
+    function_key,
+    load_proto,
+    opsets_of,
+)
 from bessemer.frontends.onnx.structure import check_names
 from bessemer.frontends.onnx.support import raise_if_unsupported
 from bessemer.frontends.onnx.tensors import TensorReader
@@ -77,7 +83,7 @@ def functions_of(proto: Any, label: str) -> Mapping[FunctionKey, Any]:
     """The model's functions by domain, name and overload. Raises ModelFormatError on doubles."""
     functions: dict[FunctionKey, Any] = {}
     for function in proto.functions:
-        key = (normal_domain(function.domain), function.name, function.overload)
+        key = function_key(function, function.name)
         if key in functions:
             raise ModelFormatError(f"{label}: function {function.name!r} of domain "
                                    f"{function.domain!r} is defined twice")

@@ -9,7 +9,14 @@ import onnx
 
 from bessemer.core.errors import ModelFormatError, UnsupportedOperatorError
 from bessemer.core.registry import OPERATORS
-from bessemer.frontends.onnx.proto import NEWEST_OPSET, ModelSource, normal_domain, opsets_of
+from bessemer.frontends.onnx.proto import (
+    NEWEST_OPSET,
+    FunctionKey,
+    ModelSource,
+    function_key,
+    normal_domain,
+    opsets_of,
+)
 from bessemer.frontends.onnx.structure import node_label
 from bessemer.frontends.onnx.versions.table import replacements
 
@@ -45,9 +52,7 @@ def node_support(source: ModelSource) -> Iterator[NodeSupport]:
     Raises: ModelFormatError if a node has no opset, or attributes or arity its operator lacks.
     """
     proto = source.proto
-    functions = {
-        (normal_domain(f.domain), f.name, f.overload): f for f in proto.functions
-    }
+    functions = {function_key(f, f.name): f for f in proto.functions}
     opsets = opsets_of(proto.opset_import, source.label, old=proto.ir_version < 3)
     scan = _Scan(source.label, functions)
     yield from scan.nodes(proto.graph.node, opsets, "", 0)
@@ -59,7 +64,7 @@ def node_support(source: ModelSource) -> Iterator[NodeSupport]:
 @dataclass(frozen=True)
 class _Scan:
     label: str
-    functions: Mapping[tuple[str, str, str], Any]
+    functions: Mapping[FunctionKey, Any]
 
     def nodes(
         self, nodes: Any, opsets: Mapping[str, int], path: str, depth: int
@@ -82,7 +87,7 @@ class _Scan:
             raise ModelFormatError(f"{self.label}: node {path!r} names no operator")
         opset = opsets.get(domain, 0)
         made = NodeSupport(path, node.op_type, domain, opset, EXPANDED)
-        if (domain, node.op_type, node.overload) in self.functions:
+        if function_key(node, node.op_type) in self.functions:
             return made
         if domain not in opsets:
             if domain == "":
