@@ -46,6 +46,11 @@ class BessemerRep(BackendRep):  # type: ignore[misc]
         """Names of the inputs, in order."""
         return [value.name for value in self._graph.inputs]
 
+    @property
+    def engines(self) -> list[Engine]:
+        """The engines built so far: one, or one for each set of input shapes."""
+        return list(self._engines.values())
+
     def run(self, inputs: Any, **_: Any) -> tuple[Any, ...]:
         """All outputs, as a tuple that can also be read by name.
 

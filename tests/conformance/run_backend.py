@@ -4,7 +4,8 @@
 
 The engine `reference` imports a model and runs it by the operators' numpy references; `compiled`
 takes the users' path, `bessemer.onnx_backend`. Each test has a time limit; a worker that crashes
-or hangs is replaced and the test is recorded.
+or hangs is replaced and the test is recorded. With `compiled`, the operators that ran on the host
+instead of as machine code are recorded for each test, and counted at the end.
 """
 
 import argparse
@@ -39,9 +40,7 @@ MEMORY_LIMIT = 6 << 30
 def backend_of(engine: str) -> Any:
     """The backend class of an engine name."""
     if engine == "compiled":
-        from bessemer.onnx_backend import BessemerBackend
-
-        return BessemerBackend
+        return recording_backend()
     from onnx.backend.base import Backend, BackendRep
 
     from bessemer.frontends import import_model
@@ -64,6 +63,35 @@ def backend_of(engine: str) -> Any:
             return ReferenceRep(model)
 
     return ReferenceBackend
+
+
+REPS: list[Any] = []
+"""What the current test has prepared; `host_steps` looks into it."""
+
+
+def recording_backend() -> Any:
+    """Bessemer's backend, with everything it prepares kept in `REPS`."""
+    from bessemer.onnx_backend import BessemerBackend
+
+    class RecordingBackend(BessemerBackend):
+        @classmethod
+        def prepare(cls, model: Any, device: str = "CPU", **options: Any) -> Any:
+            rep = super().prepare(model, device, **options)
+            REPS.append(rep)
+            return rep
+
+    return RecordingBackend
+
+
+def host_steps() -> list[str]:
+    """Operator and reason of each step that the engines of the current test ran on the host."""
+    from bessemer.engine.plan import HostStep
+
+    engines = [engine for rep in REPS for engine in rep.engines]
+    return sorted({
+        f"{step.operator['op']}: {step.reason}" for engine in engines for step in engine.plan.steps
+        if isinstance(step, HostStep)
+    })
 
 
 def suite_tests(engine: str, suite: str) -> dict[str, Any]:
@@ -114,8 +142,10 @@ def work(engine: str, suite: str) -> None:
     answers.flush()
     for line in sys.stdin:
         name = line.strip()
+        REPS.clear()
         status, message = run_one(tests[name])
-        answers.write(json.dumps({"name": name, "status": status, "message": message}) + "\n")
+        answers.write(json.dumps({"name": name, "status": status, "message": message,
+                                  "host": host_steps()}) + "\n")
         answers.flush()
 
 
@@ -181,7 +211,7 @@ class Worker:
                 stream.close()
 
 
-Results = dict[str, dict[str, str]]
+Results = dict[str, dict[str, Any]]
 
 
 def run_suite(
@@ -212,12 +242,25 @@ def run_names(
     worker = worker or Worker(engine, suite, folder)
     for name in names:
         answer = worker.ask(name, limit)
-        results[name] = {"status": answer["status"], "message": answer["message"]}
+        results[name] = {"status": answer["status"], "message": answer["message"],
+                         "host": answer.get("host", [])}
         if answer["status"] in ("crash", "timeout"):
             worker.stop()
             worker = Worker(engine, suite, folder)
     worker.stop()
     return results
+
+
+def print_opaque(suite: str, results: Results) -> None:
+    """How many passing tests ran an operator on the host, by operator."""
+    passing = [result for result in results.values() if result["status"] == "pass"]
+    opaque = [result["host"] for result in passing if result["host"]]
+    share = len(opaque) / max(len(passing), 1)
+    print(f"{suite}: {len(opaque)} of {len(passing)} passing tests ({share:.1%}) ran operators on "
+          "the host")
+    counts = Counter(op for host in opaque for op in {step.split(":")[0] for step in host})
+    for op, count in counts.most_common():
+        print(f"  {count:4} {op}")
 
 
 def main() -> None:
@@ -245,6 +288,8 @@ def main() -> None:
         counts = Counter(result["status"] for result in results.values())
         shown = ", ".join(f"{count} {status}" for status, count in counts.most_common())
         print(f"{suite}: {len(results)} tests: {shown}")
+        if options.engine == "compiled":
+            print_opaque(suite, results)
     print(f"{time.monotonic() - started:.0f} s")
     if options.out:
         options.out.write_text(json.dumps(report, indent=1, sort_keys=True))
