@@ -122,7 +122,7 @@ def test_wrong_magic(path: Path) -> None:
 
 
 @pytest.mark.parametrize("offset, form, value, words", [
-    (8, "<I", 2, "newer than 1, the newest that this release reads; use the release"),
+    (8, "<I", 3, "newer than 2, the newest that this release reads; use the release"),
     (8, "<I", 0, "impossible"), (12, "<I", 0, "impossible"), (12, "<I", 1 << 31, "impossible"),
     (12, "<I", 1000, "goes beyond the file"), (16, "<Q", 1 << 60, "truncated"),
     (24, "<Q", 1, "impossible"),

@@ -135,7 +135,7 @@ def _write(file: IO[bytes], data: EngineData) -> None:
             zip(kinds, places, digests, strict=True)
         )
     )
-    head = _HEADER.pack(MAGIC, FORMAT_VERSION, len(kinds), position, 0, bytes(DIGEST_BYTES))
+    head = _HEADER.pack(MAGIC, data.format_version, len(kinds), position, 0, bytes(DIGEST_BYTES))
     head = head[:_HASHED_HEADER]
     file.seek(0)
     file.write(head + digest(head + entries) + entries)

@@ -23,10 +23,12 @@ from bessemer.engine.fields import (
     wrong,
 )
 from bessemer.engine.plan import (
-    FORMAT_VERSION,
     SPACES,
+    SYMBOL_SOURCES,
     Binding,
+    BlockRecord,
     BufferRef,
+    Extent,
     HostStep,
     KernelStep,
     MemoryReport,
@@ -34,59 +36,88 @@ from bessemer.engine.plan import (
     NodeRecord,
     PassRecord,
     Plan,
+    ShapeStep,
     Step,
+    StoredConstant,
+    StoredGraph,
+    SymbolRecord,
     TensorRef,
 )
 
 MAX_RANK = 64
-_EXTENT = integer(0, 1 << 46)
+_NUMBER = integer(0, 1 << 46)
+_ANY_NUMBER = integer(-(1 << 63), (1 << 63) - 1)
 _STEP_INDEX = integer(-1, 1 << 31)
 _DTYPE = choice("", *DTYPES)
 _TEXTS = tuple_of(TEXT)
 
 
-def _decode_extent(value: Any, where: str) -> int | str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return _EXTENT.decode(value, where)
+def _or_formula(number: Codec[int]) -> Codec[Extent]:
+    """A number or a formula, whose text `engine.check` reads."""
+    return Codec(
+        lambda value: value,
+        lambda value, where: (TEXT if isinstance(value, str) else number).decode(value, where),
+    )
 
 
+_EXTENT = _or_formula(_NUMBER)
+_VALUE = _or_formula(_ANY_NUMBER)
 _BUFFER = row(BufferRef, {
-    "space": choice(*SPACES), "offset": COUNT, "size_bytes": COUNT, "byte": COUNT,
+    "space": choice(*SPACES), "offset": COUNT, "size_bytes": _EXTENT, "byte": _EXTENT,
 })
 _TENSOR = row(TensorRef, {
     "buffer": _BUFFER, "dtype": _DTYPE, "shape": optional(tuple_of(_EXTENT, MAX_RANK)),
 })
 _BINDING = record(Binding, {
-    "name": TEXT, "dtype": _DTYPE,
-    "shape": optional(tuple_of(Codec(lambda value: value, _decode_extent), MAX_RANK)),
+    "name": TEXT, "dtype": _DTYPE, "shape": optional(tuple_of(optional(_EXTENT), MAX_RANK)),
     "source": optional(_BUFFER),
 })
 _KERNEL = record(KernelStep, {
     "name": TEXT, "symbol": TEXT, "args": tuple_of(_BUFFER), "sources": _TEXTS,
     "flops": LARGE_COUNT, "bytes": LARGE_COUNT, "rule": TEXT, "schedule": TEXT, "shapes": TEXT,
-    "parallel": FLAG, "barrier_after": FLAG, "notes": _TEXTS,
+    "parallel": FLAG, "barrier_after": FLAG, "notes": _TEXTS, "scalars": _TEXTS,
+    "work": tuple_of(_or_formula(LARGE_COUNT), 2),
 })
 _HOST = record(HostStep, {
     "name": TEXT, "operator": JSON_OBJECT, "inputs": tuple_of(optional(_TENSOR)),
     "outputs": tuple_of(optional(_TENSOR)), "sources": _TEXTS, "reason": TEXT,
 })
+_SHAPE = record(ShapeStep, {
+    "name": TEXT, "output": _TENSOR, "values": tuple_of(_VALUE), "sources": _TEXTS,
+})
+_STEPS: dict[str, tuple[type[Step], Codec[Any]]] = {
+    "kernel": (KernelStep, _KERNEL), "host": (HostStep, _HOST), "shape": (ShapeStep, _SHAPE),
+}
 
 
 def _encode_step(step: Step) -> dict[str, Any]:
-    if isinstance(step, KernelStep):
-        return {"kernel": _KERNEL.encode(step)}
-    return {"host": _HOST.encode(step)}
+    return next({k: codec.encode(step)} for k, (cls, codec) in _STEPS.items()
+                if isinstance(step, cls))
 
 
 def _decode_step(value: Any, where: str) -> Step:
-    if isinstance(value, dict) and list(value) == ["kernel"]:
-        return _KERNEL.decode(value["kernel"], f"{where}.kernel")
-    if isinstance(value, dict) and list(value) == ["host"]:
-        return _HOST.decode(value["host"], f"{where}.host")
-    raise wrong(where, "an object with the one field kernel or host", value)
+    if isinstance(value, dict) and len(value) == 1:
+        ((kind, content),) = value.items()
+        if kind in _STEPS:
+            made: Step = _STEPS[kind][1].decode(content, f"{where}.{kind}")
+            return made
+    raise wrong(where, f"an object with one of the fields {', '.join(_STEPS)}", value)
 
 
+def _decode_source(value: Any, where: str) -> tuple[Extent, ...]:
+    if not isinstance(value, list) or not value:
+        raise wrong(where, "a kind of source and its numbers", value)
+    kind = choice(*SYMBOL_SOURCES).decode(value[0], where)
+    return (kind, *tuple_of(COUNT, 3).decode(value[1:], where))
+
+
+_SYMBOL = row(SymbolRecord, {
+    "name": TEXT, "low": _ANY_NUMBER, "high": optional(_ANY_NUMBER), "hint": optional(_ANY_NUMBER),
+    "source": Codec(list, _decode_source),
+})
+_BLOCK = row(BlockRecord, {
+    "size": _EXTENT, "below": tuple_of(COUNT), "epoch": integer(0, 1 << 16),
+})
 _MEMORY = record(MemoryReport, {
     "arena_bytes": COUNT, "weights_bytes": COUNT, "workspace_bytes": COUNT,
     "sum_of_tensors_bytes": COUNT, "liveness_lower_bound_bytes": COUNT,
@@ -106,7 +137,8 @@ PLAN: Codec[Plan] = record(Plan, {
     "host_slots": integer(0, 1 << 22), "binding_alignment": integer(1, 4096),
     "zeroed": tuple_of(_BUFFER), "memory": _MEMORY, "options": JSON_OBJECT,
     "versions": map_of(TEXT), "passes": tuple_of(_PASS), "notes": _TEXTS,
-    "nodes": tuple_of(_NODE), "format_version": integer(1, FORMAT_VERSION),
+    "nodes": tuple_of(_NODE), "symbols": tuple_of(_SYMBOL, 1 << 16), "blocks": tuple_of(_BLOCK),
+    "epochs": tuple_of(COUNT, 1 << 16),
 })
 
 
@@ -136,6 +168,32 @@ _MANIFEST = record(Manifest, {
     }), 1000),
     "plans": map_of(PLAN),
 })
+
+
+def _decode_graph_text(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise wrong(where, "the text of a graph", value)
+    return value
+
+
+_SOURCE = record(StoredGraph, {
+    "text": Codec(lambda value: value, _decode_graph_text),
+    "constants": tuple_of(row(StoredConstant, {
+        "key": TEXT, "offset": COUNT, "dtype": choice(*DTYPES),
+        "shape": tuple_of(_NUMBER, MAX_RANK), "layout": TEXT,
+    })),
+    "options": JSON_OBJECT,
+})
+
+
+def encode_source(source: StoredGraph) -> bytes:
+    """The stored graph as canonical JSON."""
+    return dump_json(_SOURCE.encode(source))
+
+
+def decode_source(text: bytes) -> StoredGraph:
+    """Parses a stored graph. Raises: EngineFormatError naming the field that is wrong."""
+    return _SOURCE.decode(load_json(text), "source")
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
