@@ -11,6 +11,10 @@ _CLEAN = (
     "canonicalise",
     "fold-constants",
     "inline-branches",
+    "sink-constants",
+    "refine-bodies",
+    "resolve-sequences",
+    "unroll-loops",
     "remove-no-ops",
     "merge-common-subexpressions",
     "remove-dead-nodes",
@@ -35,6 +39,8 @@ OPTIMIZE_PIPELINE: Pipeline = (
     "merge-horizontal-convolutions",
     "merge-horizontal-matmuls",
     "reshape-before-split",
+    # Last, so that conditions which can become known have done so.
+    "select-branches",
     Repeat(_CLEAN),
 )
 """Default passes that do not depend on layouts. Left out: recognise-attention (see there)."""
