@@ -17,6 +17,7 @@ from bessemer.core.dtypes import dtype_from_numpy
 from bessemer.core.errors import BessemerError, InputError, ModelFormatError, TargetError
 from bessemer.frontends import import_model
 from bessemer.frontends.onnx import check_model
+from bessemer.frontends.onnx.arrays import from_onnx, to_onnx
 from bessemer.frontends.onnx.types import number_of
 from bessemer.ir.graph import Graph, Value
 from bessemer.ir.types import TensorType
@@ -57,8 +58,11 @@ class BessemerRep(BackendRep):  # type: ignore[misc]
         Raises: InputError if the inputs do not fit; any error of a build.
         """
         feeds = self._feeds(inputs)
+        for value in self._graph.inputs:
+            if value.name in feeds:
+                feeds[value.name] = from_onnx(feeds[value.name], value.type)
         outputs = self._engine(feeds).run(feeds)
-        ordered = [outputs[name] for name in self._output_names]
+        ordered = [to_onnx(outputs[value.name], value.type) for value in self._graph.outputs]
         made: tuple[Any, ...] = namedtupledict("Outputs", self._output_names)(*ordered)
         return made
 

@@ -50,6 +50,16 @@ def test_whole_suite(suite):
     assert not bad
 
 
+def test_own_checks_hold():
+    """What ONNX's comparison cannot tell: random results, and sequences of scalars."""
+    names = ["test_bernoulli", "test_bernoulli_seed", "test_bernoulli_double_expanded",
+             "test_loop16_seq_none"]
+    results = run_suite("compiled", "node", names=names, limit=60)
+    # The comparison of two short random draws may succeed.
+    assert {r["status"] for r in results.values()} <= {"checked", "pass"}, results
+    assert results["test_loop16_seq_none"]["status"] == "checked"
+
+
 # -- the module itself ------------------------------------------------------------------------
 
 
