@@ -3,7 +3,8 @@
 Layout, little-endian: a header of 64 bytes (magic, format version, section count, size of the
 file, SHA-256 of the first 32 bytes and the section table), the section table, then the sections
 in order of the table, each aligned, with zeros between: the manifest (JSON, zlib), one section of
-machine code for each variant (its objects one after the other), the constants (page-aligned).
+machine code for each variant (its objects one after the other), the stored graph of a symbolic
+engine if there is one (JSON, zlib), the constants (page-aligned).
 Nothing in the file depends on time or place, so equal engines give equal bytes.
 """
 
@@ -22,17 +23,24 @@ import numpy as np
 from bessemer.core.errors import EngineFormatError
 from bessemer.engine.check import check_engine
 from bessemer.engine.checksum import DIGEST_BYTES, blob_digest, digest
-from bessemer.engine.manifest import Manifest, VariantEntry, decode_manifest, encode_manifest
-from bessemer.engine.plan import FORMAT_VERSION, EngineData
+from bessemer.engine.manifest import (
+    Manifest,
+    VariantEntry,
+    decode_manifest,
+    decode_source,
+    encode_manifest,
+    encode_source,
+)
+from bessemer.engine.plan import FORMAT_VERSION, EngineData, StoredGraph
 
 MAGIC = b"\x89BSMR\r\n\x1a"
 _HEADER = struct.Struct("<8sIIQQ32s")
 _ENTRY = struct.Struct("<IIQQQ32s")
 _HASHED_HEADER = 32
 
-MANIFEST, CODE, CONSTANTS = 1, 2, 3
-_KIND_NAMES = {MANIFEST: "manifest", CODE: "code", CONSTANTS: "constants"}
-_ALIGNMENT = {MANIFEST: 64, CODE: 64, CONSTANTS: 4096}
+MANIFEST, CODE, CONSTANTS, SOURCE = 1, 2, 3, 4
+_KIND_NAMES = {MANIFEST: "manifest", CODE: "code", CONSTANTS: "constants", SOURCE: "source"}
+_ALIGNMENT = {MANIFEST: 64, CODE: 64, CONSTANTS: 4096, SOURCE: 64}
 
 MAX_SECTIONS = 1024
 MAX_MANIFEST_BYTES = 1 << 26
@@ -116,6 +124,10 @@ def _write(file: IO[bytes], data: EngineData) -> None:
     kinds: list[tuple[int, int, int]] = [(MANIFEST, len(packed), len(manifest))]
     codes = [b"".join(objects) for objects in data.objects.values()]
     kinds += [(CODE, len(code), len(code)) for code in codes]
+    if data.source is not None:
+        source = encode_source(data.source)
+        codes.append(zlib.compress(source, 6))
+        kinds.append((SOURCE, len(codes[-1]), len(source)))
     kinds.append((CONSTANTS, data.constant_bytes, data.constant_bytes))
     position = _HEADER.size + _ENTRY.size * len(kinds)
     places = []
@@ -220,7 +232,9 @@ class _File:
         if position != self.size:
             raise self.fail(position, "end of the last section", f"the file has {self.size} bytes")
         kinds = [entry.kind for entry in entries]
-        if kinds != [MANIFEST, *[CODE] * (len(kinds) - 2), CONSTANTS]:
+        stored = [SOURCE] * kinds.count(SOURCE)
+        codes = [CODE] * kinds.count(CODE)
+        if kinds != [MANIFEST, *codes, *stored, CONSTANTS] or len(stored) > 1:
             raise self.fail(_HEADER.size, "section table", f"the kinds {kinds} are not an engine's")
 
     def section(self, entry: SectionEntry) -> memoryview:
@@ -230,7 +244,8 @@ class _File:
             raise self.fail(entry.offset, entry.label, "the checksum differs; the file is damaged")
         return content
 
-    def manifest(self, entry: SectionEntry) -> Manifest:
+    def unpacked(self, entry: SectionEntry) -> bytes:
+        """The text of a packed section."""
         content = self.section(entry)
         if entry.raw_size > MAX_MANIFEST_BYTES:
             raise self.fail(entry.offset, entry.label, f"{entry.raw_size} bytes are too many")
@@ -242,8 +257,19 @@ class _File:
         if len(text) != entry.raw_size or not unpacker.eof or unpacker.unused_data:
             text_of = f"it does not unpack to {entry.raw_size} bytes"
             raise self.fail(entry.offset, entry.label, text_of)
+        return text
+
+    def manifest(self, entry: SectionEntry) -> Manifest:
+        text = self.unpacked(entry)
         try:
             return decode_manifest(text)
+        except EngineFormatError as error:
+            raise self.fail(entry.offset, entry.label, str(error)) from error
+
+    def source(self, entry: SectionEntry) -> StoredGraph:
+        text = self.unpacked(entry)
+        try:
+            return decode_source(text)
         except EngineFormatError as error:
             raise self.fail(entry.offset, entry.label, str(error)) from error
 
@@ -290,7 +316,7 @@ def read_engine(path: str | Path) -> EngineData:
     file = _File(Path(path))
     entries = file.entries()
     manifest = file.manifest(entries[0])
-    codes = entries[1:-1]
+    codes = [entry for entry in entries if entry.kind == CODE]
     names = [variant.name for variant in manifest.variants]
     if len(codes) != len(names) or len(set(names)) != len(names):
         raise file.fail(
@@ -304,6 +330,7 @@ def read_engine(path: str | Path) -> EngineData:
     data = EngineData(
         manifest.plan, objects, {v.name: v.requires for v in manifest.variants},
         ((0, blob),) if len(blob) else (), manifest.plans,
+        next((file.source(entry) for entry in entries if entry.kind == SOURCE), None),
     )
     try:
         check_engine(data)
