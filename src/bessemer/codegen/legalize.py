@@ -1,17 +1,18 @@
 """Rewrites expressions into what the emitter knows: f32 math is spelled out, f64 math is named.
 
 `expand_math` replaces elementary functions of f32 (and of f16 and bf16, through f32) by the
-formulas of elementary.py. Functions of f64 remain; the emitter calls those of the C library
-(`libm_symbol`).
+formulas of elementary.py, and conversions of small types by those of small_types.py. Functions of
+f64 remain; the emitter calls those of the C library (`libm_symbol`).
 """
 
 from collections.abc import Callable
 
 from bessemer import te
 from bessemer.codegen import elementary
+from bessemer.codegen.small_types import expand_cast
 from bessemer.core.dtypes import DType, bf16, f16, f32, f64
 from bessemer.core.errors import CodegenError
-from bessemer.te import Binary, Const, Expr, Unary
+from bessemer.te import Binary, Cast, Const, Expr, Unary
 from bessemer.te.expr import rewrite, walk
 
 _FORMULAS: dict[str, Callable[[Expr], Expr]] = {
@@ -69,6 +70,8 @@ def expand_math(expr: Expr) -> Expr:
 
 
 def _expand(node: Expr) -> Expr | None:
+    if isinstance(node, Cast):
+        return expand_cast(node)
     if not node.dtype.is_float:
         return None
     if isinstance(node, Unary):

@@ -41,6 +41,11 @@ class DType:
         """True for signed and unsigned integers, not for bool."""
         return self.kind in ("int", "uint")
 
+    @property
+    def is_small(self) -> bool:
+        """True for 8-bit and 4-bit floats and integers below a byte: kernels only convert them."""
+        return self.bits < 8 or (self.bits == 8 and self.is_float)
+
 
 def _table() -> dict[str, DType]:
     rows: list[tuple[str, int, str, Any]] = [
@@ -82,8 +87,16 @@ i8, i16, i32, i64 = DTYPES["i8"], DTYPES["i16"], DTYPES["i32"], DTYPES["i64"]
 u8, u16, u32, u64 = DTYPES["u8"], DTYPES["u16"], DTYPES["u32"], DTYPES["u64"]
 boolean, string = DTYPES["bool"], DTYPES["string"]
 
-COMPILED = (f64, f32, f16, bf16, i8, i16, i32, i64, u8, u16, u32, u64, boolean)
-"""The element types that kernels compute with; all others run on the host."""
+COMPILED = (f64, f32, f16, bf16, i8, i16, i32, i64, u8, u16, u32, u64, boolean,
+            *(entry for entry in DTYPES.values() if entry.is_small))
+"""The element types that kernels load and store; all others run on the host."""
+
+
+def as_type(array: np.ndarray[Any, Any], dtype: DType) -> np.ndarray[Any, Any]:
+    """The array converted as numpy does it, also between two small types, which numpy lacks."""
+    if dtype.is_small and array.dtype != dtype.numpy and _BY_NUMPY[array.dtype].is_small:
+        array = array.astype(np.float32)
+    return array.astype(dtype.numpy)
 
 
 def dtype_from_numpy(dtype: Any) -> DType:

@@ -6,7 +6,19 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bessemer import te
-from bessemer.core.dtypes import COMPILED, DTYPES, DType, boolean, dtype_from_numpy, string, u8
+from bessemer.core.dtypes import (
+    COMPILED,
+    DTYPES,
+    DType,
+    as_type,
+    boolean,
+    dtype_from_numpy,
+    f32,
+    i32,
+    string,
+    u8,
+    u32,
+)
 from bessemer.core.errors import ShapeError
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
@@ -74,7 +86,7 @@ def convert(x: Array, dtype: DType, saturate: bool = True, round_mode: str = "up
             return np.asarray(np.clip(wide, -top, top)).astype(dtype.numpy)
         if dtype.kind == "bool":
             return np.asarray(x != 0)
-        return x.astype(dtype.numpy)
+        return as_type(x, dtype)
 
 
 def _cast_type(x: TensorType, dtype: DType) -> TensorType:
@@ -84,11 +96,43 @@ def _cast_type(x: TensorType, dtype: DType) -> TensorType:
     return TensorType(dtype, x.shape)
 
 
-def _cast_compute(x: te.Tensor, dtype: DType) -> te.Tensor:
+def convert_expr(value: te.Expr, dtype: DType, saturate: bool, round_mode: str) -> te.Expr:
+    """What `convert` does, of one element."""
+    if dtype.name == "f8e8m0":
+        return _exponent_expr(te.cast(value, f32), saturate, round_mode)
+    if dtype.name.startswith("f8") and saturate:
+        top = _largest(dtype)
+        value = te.minimum(te.maximum(te.cast(value, f32), -top), top)
+    return te.cast(value, dtype)
+
+
+def _exponent_expr(value: te.Expr, saturate: bool, round_mode: str) -> te.Expr:
+    """What `_to_exponents` does, of one f32 element; by the bits of the number."""
+    bits = te.cast(te.bitcast(value, u32), i32)
+    # A subnormal number is made normal; its exponent is then 23 too high.
+    tiny = bits < 0x00800000
+    scaled = te.cast(te.bitcast(value * 2.0**23, u32), i32)
+    normal = te.where(tiny, scaled, bits)
+    added = {"up": 0x7FFFFF, "down": 0, "nearest": 0x400000}[round_mode]
+    code = ((normal + added) >> 23) - te.where(tiny, te.const(23, i32), 0)
+    if saturate:
+        code = te.minimum(te.maximum(code, 0), 254)
+        code = te.where(te.equal(value, 0.0), 0, te.where(te.isinf(value), 254, code))
+    else:
+        outside = (code < 0) | (code > 254) | te.equal(value, 0.0) | te.isinf(value)
+        code = te.where(outside, 255, code)
+    code = te.where(te.isnan(value) | (value < 0.0), 255, code)
+    return te.bitcast(te.cast(code, u8), DTYPES["f8e8m0"])
+
+
+def _cast_compute(x: te.Tensor, dtype: DType, saturate: int, round_mode: str) -> te.Tensor:
     for side in (x.dtype, dtype):
         if side not in COMPILED:
             raise Unlowerable(f"a cast from {x.dtype} to {dtype}")
-    return te.compute(dtype, x.shape, lambda *i: te.cast(x.at(*i), dtype))
+    if dtype.name == "f8e8m0" and x.dtype.bits >= 32 and x.dtype != f32:
+        raise Unlowerable(f"a cast from {x.dtype} to f8e8m0: f32 would lose digits")
+    return te.compute(
+        dtype, x.shape, lambda *i: convert_expr(x.at(*i), dtype, bool(saturate), round_mode))
 
 
 @operator("Cast")
@@ -119,6 +163,21 @@ class Cast(Operator):
         sample("f32[9]", to="f8e5m2", low=-9e4, high=9e4, saturate=0),
         sample("f32[9]", to="f8e8m0", low=0.1, high=9),
         sample("i32[5]", to="i4", low=-8, high=7),
+        sample("f32[37]", to="f8e4m3fnuz", low=-600, high=600, saturate=0),
+        sample("f16[37]", to="f8e5m2fnuz"),
+        sample("bf16[37]", to="f8e8m0", low=0, round_mode="nearest"),
+        sample("f32[37]", to="f8e8m0", low=-1e-38, high=1e-38, round_mode="down", saturate=0),
+        sample("f32[37]", to="f4e2m1", low=-8, high=8),
+        sample("f64[37]", to="f16"),
+        sample("u4[37]", to="f16", high=15),
+        sample("i2[37]", to="i64"),
+        sample("f16[37]", to="u2", low=0, high=3),
+        sample("f8e4m3fn[37]", to="f32", low=-400, high=400),
+        sample("f8e5m2[37]", to="bf16", low=-400, high=400),
+        sample("f8e4m3fnuz[37]", to="i8", low=-100, high=100),
+        sample("f8e8m0[37]", to="f32", low=0, high=100),
+        sample("f4e2m1[37]", to="f8e5m2fnuz", low=-6, high=6),
+        sample("i4[37]", to="u4", low=-8, high=7),
         sample("f32[3]", to="string"),
         sample(np.array(["1.5", "-INF", "nan"], object), to="f32"),
         sample(np.array(["12", "-3"], object), to="i32"),
@@ -134,7 +193,7 @@ class Cast(Operator):
         return convert(x, DTYPES[self.to], bool(self.saturate), self.round_mode)
 
     def lower(self, x: te.Tensor, **_: Any) -> te.Tensor:
-        return _cast_compute(x, DTYPES[self.to])
+        return _cast_compute(x, DTYPES[self.to], self.saturate, self.round_mode)
 
 
 @operator("CastLike")
@@ -161,7 +220,7 @@ class CastLike(Operator):
         return convert(x, dtype, bool(self.saturate), self.round_mode)
 
     def lower(self, x: te.Tensor, target_type: te.Tensor, **_: Any) -> te.Tensor:
-        return _cast_compute(x, target_type.dtype)
+        return _cast_compute(x, target_type.dtype, self.saturate, self.round_mode)
 
 
 @operator("BitCast")

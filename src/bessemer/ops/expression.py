@@ -7,7 +7,7 @@ from bessemer.ir.graph import Node
 from bessemer.ir.inference import infer_node_types
 from bessemer.ir.operator import Unlowerable, outputs_of
 from bessemer.ir.types import TensorType
-from bessemer.te.expr import Load, walk
+from bessemer.te.expr import Binary, Load, Reduce, Unary, walk
 from bessemer.te.tensor import Tensor, placeholder, stages
 
 
@@ -44,6 +44,17 @@ def expression_of(node: Node) -> NodeExpression:
     return NodeExpression(tuple(inputs), lower_node(node, tuple(inputs)))
 
 
+def _check_small(outputs: tuple[Tensor | None, ...]) -> None:
+    """Raises Unlowerable where an expression computes with a type that kernels only convert."""
+    for stage in stages(tuple(tensor for tensor in outputs if tensor is not None)):
+        assert stage.body is not None
+        for node in walk(stage.body):
+            if isinstance(node, (Binary, Unary, Reduce)):
+                for child in node.children():
+                    if child.dtype.is_small:
+                        raise Unlowerable(f"arithmetic with {child.dtype}: kernels only convert it")
+
+
 def lower_node(node: Node, inputs: tuple[Tensor | None, ...]) -> tuple[Tensor, ...]:
     """The output tensors of a node on given input tensors, one for each of its outputs.
 
@@ -62,6 +73,7 @@ def lower_node(node: Node, inputs: tuple[Tensor | None, ...]) -> tuple[Tensor, .
     known = tuple(value.constant if value is not None else None for value in node.inputs)
     results = outputs_of(node.op.lower(*inputs, known=known, types=tuple(types)))
     chosen: tuple[Tensor, ...] = results[: len(node.outputs)]
+    _check_small(chosen)
     for value, tensor in zip(node.outputs, chosen, strict=True):
         if tensor is None:
             raise Unlowerable(f"{node.op} gives no expression for {value.name}")

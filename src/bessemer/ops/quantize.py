@@ -32,6 +32,12 @@ def integer_range(dtype: DType) -> tuple[int, int]:
     return -(1 << (dtype.bits - 1)), (1 << (dtype.bits - 1)) - 1
 
 
+def _finite_range(dtype: DType) -> tuple[float, float]:
+    """Smallest and largest finite value of a float type."""
+    limits = ml_dtypes.finfo(dtype.numpy)
+    return float(limits.min), float(limits.max)
+
+
 def saturate_array(values: Array, dtype: DType, saturate: bool = True) -> Array:
     """Floats rounded half to even and clipped to the type; small floats clip if `saturate`."""
     if dtype.is_integer:
@@ -43,9 +49,11 @@ def saturate_array(values: Array, dtype: DType, saturate: bool = True) -> Array:
     return values.astype(dtype.numpy)
 
 
-def saturate_expr(value: Expr, dtype: DType) -> Expr:
-    """A float expression that already is integral, clipped and cast to an integer type."""
-    low, high = integer_range(dtype)
+def saturate_expr(value: Expr, dtype: DType, saturate: bool = True) -> Expr:
+    """What `saturate_array` does, of one f32 element; for integers it must be integral already."""
+    if dtype.is_float and not saturate:
+        return te.cast(value, dtype)
+    low, high = integer_range(dtype) if dtype.is_integer else _finite_range(dtype)
     return te.cast(te.minimum(te.maximum(value, float(low)), float(high)), dtype)
 
 
@@ -152,11 +160,12 @@ class QuantizeLinear(Operator):
         def body(*i: Expr) -> Expr:
             place = spread_index(i, scale.shape, self.axis, self.block_size)
             value = te.cast(x[i], precision) / te.cast(scale[place], precision)
-            rounded = te.round_(te.cast(value, f32))
+            value = te.cast(value, f32)
+            rounded = te.round_(value) if dtype.is_integer else value
             if zero is not None:
                 spot = spread_index(i, zero.shape, self.axis, self.block_size)
                 rounded = rounded + te.cast(zero[spot], f32)
-            return saturate_expr(rounded, dtype)
+            return saturate_expr(rounded, dtype, bool(self.saturate))
 
         return te.compute(dtype, x.shape, body, "quantized")
 
@@ -170,6 +179,11 @@ class QuantizeLinear(Operator):
         sample("f16[2,5]", scalar(0.125, "f16"), scalar(7, "u8")),
         sample("f32[4]", scalar(0.5, "f32"), output_dtype="i4"),
         sample("f32[4]", scalar(0.01, "f32"), output_dtype="f8e4m3fn"),
+        sample("f32[9]", scalar(0.001, "f32"), output_dtype="f8e4m3fn", saturate=0),
+        sample("f32[37]", scalar(0.003, "f32"), output_dtype="f8e5m2fnuz"),
+        sample("f32[37]", scalar(0.5, "f32"), output_dtype="f4e2m1"),
+        sample("f32[3,7]", "f32[3,4]", block_size=2, axis=-1, output_dtype="u2", low=0.5),
+        sample("f16[3,7]", "f32[3,4]", block_size=2, axis=-1, output_dtype="f8e4m3fnuz", low=0.5),
     )
 
 
@@ -232,6 +246,11 @@ class DequantizeLinear(Operator):
         sample("u16[7]", scalar(0.01, "f32"), scalar(300, "u16"), low=0, high=1000),
         sample("u8[7]", scalar(0.25, "f16"), scalar(3, "u8"), low=0, high=9),
         sample("i4[4]", scalar(0.5, "f32")),
+        sample("u4[3,7]", "f32[3,4]", "u4[3,4]", block_size=2, axis=-1, high=15),
+        sample("i2[37]", scalar(0.5, "f16")),
+        sample("f8e4m3fn[37]", scalar(0.5, "f32"), low=-300, high=300),
+        sample("f8e5m2[3,7]", "f32[3,4]", "f8e5m2[3,4]", block_size=2, axis=-1),
+        sample("f4e2m1[37]", scalar(0.5, "bf16"), low=-6, high=6),
     )
 
 

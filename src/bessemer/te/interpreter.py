@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from bessemer.core.dtypes import DType, boolean
+from bessemer.core.dtypes import DType, as_type, boolean
 from bessemer.te.expr import (
     Binary,
     Bitcast,
@@ -126,7 +126,7 @@ def apply_unary(op: str, a: Array, dtype: DType) -> Array:
 
 def apply_cast(a: Array, dtype: DType) -> Array:
     """Conversion to another dtype."""
-    return np.asarray(a != 0) if dtype == boolean else np.asarray(a).astype(dtype.numpy)
+    return np.asarray(a != 0) if dtype == boolean else as_type(np.asarray(a), dtype)
 
 
 def apply_bitcast(a: Array, dtype: DType) -> Array:

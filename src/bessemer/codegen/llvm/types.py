@@ -2,6 +2,8 @@
 
 import struct
 
+import numpy as np
+
 from bessemer.core.dtypes import DType
 from bessemer.core.errors import CodegenError
 
@@ -10,18 +12,18 @@ _COMPUTED = {"f64": "double", "f32": "float", "f16": "half", "bf16": "i16", "boo
 
 
 def stored(dtype: DType) -> str:
-    """Type of an element in memory."""
-    return _STORED.get(dtype.name) or _integer(dtype)
+    """Type of an element in memory; small types are bytes."""
+    return "i8" if dtype.is_small else _STORED.get(dtype.name) or _integer(dtype)
 
 
 def computed(dtype: DType, lanes: int = 0) -> str:
     """Type of an SSA value; a vector if lanes > 0."""
-    base = _COMPUTED.get(dtype.name) or _integer(dtype)
+    base = "i8" if dtype.is_small else _COMPUTED.get(dtype.name) or _integer(dtype)
     return f"<{lanes} x {base}>" if lanes else base
 
 
 def _integer(dtype: DType) -> str:
-    if not dtype.is_integer or dtype.bits < 8:
+    if not dtype.is_integer:
         raise CodegenError(f"kernels cannot hold {dtype}")
     return f"i{dtype.bits}"
 
@@ -30,6 +32,8 @@ def literal(value: float | int | bool, dtype: DType) -> str:
     """A scalar literal."""
     if dtype.kind == "bool":
         return "true" if value else "false"
+    if dtype.is_small:
+        return str(int(np.asarray(value).astype(dtype.numpy).view(np.uint8)))
     if dtype.name == "bf16":
         bits = struct.unpack("<I", struct.pack("<f", float(value)))[0]
         return str((bits >> 16) & 0xFFFF)
