@@ -107,6 +107,24 @@ def test_padding_never_wins_a_maximum() -> None:
     assert (y == -100).all()
 
 
+@given(pools, st.tuples(*[st.integers(0, 2)] * 4), st.integers(0, 1), st.integers(0, 1 << 42))
+@settings(max_examples=50, deadline=None)
+def test_padding_is_no_position_of_a_maximum(
+    attributes: Any, pads: Any, order: int, bits: int
+) -> None:
+    """Elements as small as the padding: minus infinity, and the smallest integer."""
+    pads = tuple(min(p, k - 1) for p, k in zip(pads, attributes["kernel_shape"] * 2))
+    op = MaxPool(**attributes, pads=pads, storage_order=order)
+    small = np.array([bits >> k & 1 for k in range(42)], bool).reshape(1, 1, 7, 6)
+    for x in (np.where(small, np.float32(-np.inf), np.float32(1)), np.int8(-128) + ~small):
+        values, positions = op.reference(x)
+        again, places = lowered(op, x)
+        np.testing.assert_array_equal(again, values)
+        np.testing.assert_array_equal(places, positions)
+        flat = x if order == 0 else x.transpose(0, 1, 3, 2)
+        np.testing.assert_array_equal(flat.reshape(-1)[positions], values)
+
+
 def test_nan_passes_through_a_maximum() -> None:
     x = np.zeros((1, 1, 4, 4), np.float32)
     x[0, 0, 1, 1] = np.nan

@@ -122,6 +122,8 @@ class MaxPool(Operator):
         for extent in reversed(window.kernel):
             inner.insert(0, rest % extent)
             rest = rest // extent
+        if window.reaches_outside(x.shape[2:]):
+            inner = self._inside(window, i[2:], inner)
         places = window.positions(i[2:], inner)
         order = range(window.rank) if self.storage_order == 0 else range(window.rank - 1, -1, -1)
         linear = te.index(0)
@@ -129,6 +131,21 @@ class MaxPool(Operator):
             linear = linear * te.index(x.shape[2 + axis]) + places[axis]  # type: ignore[arg-type]
         image = i[0] * te.index(x.shape[1]) + i[1]  # type: ignore[arg-type]
         return image * elements(x.shape[2:]) + linear
+
+    def _inside(
+        self, window: Window, outer: tuple[Expr, ...], inner: list[Expr]
+    ) -> list[Expr]:
+        """Window indices moved from the padding to the first element inside.
+
+        The padding is picked only where no element of the window is larger than it, and then the
+        first element is picked: the rest of the padding, behind the input, need not be considered.
+        """
+        moved = []
+        for axis, k in enumerate(inner):
+            outside = te.maximum(window.pad_lows[axis] - outer[axis] * window.strides[axis], 0)
+            step = window.dilations[axis]
+            moved.append(te.maximum(k, (outside + (step - 1)) // step))
+        return moved
 
     samples = (
         sample("f32[1,2,7,9]", kernel_shape=(3, 3), strides=(2, 2), pads=(1, 1, 1, 1)),
@@ -142,6 +159,11 @@ class MaxPool(Operator):
         sample("i8[1,1,5,5]", kernel_shape=(3, 3), pads=(1, 1, 1, 1), low=-100, high=-50),
         sample("u8[1,1,5,5]", kernel_shape=(2, 2), low=0, high=200),
         sample("f16[1,2,5,5]", kernel_shape=(3, 3), auto_pad="VALID"),
+        sample("f32[1,2,6,7]", kernel_shape=(3, 2), pads=(2, 1, 1, 1), dilations=(2, 1), outputs=2),
+        sample(np.full((1, 1, 3, 4), -np.inf, np.float32), kernel_shape=(3, 3), strides=(2, 1),
+               pads=(2, 1, 1, 1), outputs=2),
+        sample(np.full((1, 1, 7, 4), -128, np.int8), kernel_shape=(3, 3), dilations=(2, 1),
+               pads=(3, 1, 3, 1), outputs=2),
     )
 
 
