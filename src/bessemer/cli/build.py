@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bessemer.cli.console import bytes_text, print_json, print_table, progress_bar
-from bessemer.cli.options import Disable, Json, Model, Shapes, Threads
+from bessemer.cli.console import bytes_text, print_json, print_table, print_text, progress_bar
+from bessemer.cli.options import Disable, FallbackNodes, Fallbacks, Json, Model, Shapes, Threads
 from bessemer.cli.registry import command
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ def build(
         bool, typer.Option("--verify", help="Compare the graph on data around every pass.")
     ] = False,
     disable: Disable = None,
+    fallbacks: Fallbacks = None,
+    fallback_nodes: FallbackNodes = None,
     name: Annotated[str | None, typer.Option(help="Name of the engine.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -52,6 +54,7 @@ def build(
     config = BuilderConfig(
         target=_target(target), shapes=parse_sizes(shapes or []) or None, threads=threads,
         tune=tune, precision=precision, verify=verify, disable=tuple(disable or ()), name=name,
+        allow_fallback=tuple(fallbacks or ()), fallback_nodes=tuple(fallback_nodes or ()),
     )
     path = output or model.with_suffix(".plan")
     start = time.perf_counter()
@@ -64,7 +67,9 @@ def build(
         print_json(summary)
     else:
         print_table("", ("", ""), [(key.replace("_", " "), text(key, value))
-                                   for key, value in summary.items()])
+                                   for key, value in summary.items() if key != "offloaded"])
+        for node in summary["offloaded"]:
+            print_text(f"left to onnxruntime: {node}")
 
 
 def _target(names: list[str] | None) -> str | tuple[str, ...] | None:
@@ -86,6 +91,7 @@ def summarize(engine: "Engine", path: Path, seconds: float) -> dict[str, Any]:
         "weights_bytes": plan.memory.weights_bytes,
         "sum_of_tensors_bytes": plan.memory.sum_of_tensors_bytes,
         "liveness_lower_bound_bytes": plan.memory.liveness_lower_bound_bytes,
+        "offloaded": plan.options.get("offloaded", []),
     }
 
 

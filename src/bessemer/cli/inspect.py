@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bessemer.cli.console import print_json, print_note, print_text
-from bessemer.cli.options import Disable, Json, Shapes, Threads
+from bessemer.cli.options import Disable, FallbackNodes, Fallbacks, Json, Shapes, Threads
 from bessemer.cli.registry import command
 from bessemer.core.errors import SettingsError
 
 if TYPE_CHECKING:
     from bessemer.debug.compilation import Compilation
+    from bessemer.frontends.formats import Fallback
     from bessemer.ir.graph import Graph
 
 
@@ -51,6 +52,8 @@ def inspect(
     shapes: Shapes = None,
     threads: Threads = None,
     disable: Disable = None,
+    fallbacks: Fallbacks = None,
+    fallback_nodes: FallbackNodes = None,
     as_json: Json = False,
 ) -> None:
     """Print a model or engine: graph, kernels, loops, machine code, memory, or why.
@@ -59,6 +62,7 @@ def inspect(
     of --why begin with + (joined or changed), - (a near match that was refused) and = (fusion).
     """
     from bessemer.cli.loading import is_engine_file
+    from bessemer.frontends.formats import Fallback
     from bessemer.passes.graph_pass import PASSES
 
     if only and PASSES.find(str(model)) is not None and not model.exists():
@@ -71,7 +75,8 @@ def inspect(
     if is_engine_file(model):
         _inspect_engine(request)
     else:
-        _inspect_model(request, shapes or [])
+        fallback = Fallback(tuple(fallbacks or ()), tuple(fallback_nodes or ()))
+        _inspect_model(request, shapes or [], fallback)
 
 
 @dataclass(frozen=True)
@@ -149,13 +154,13 @@ def _plan_why(plan: Any) -> list[str]:
     return lines or ["nothing was recorded"]
 
 
-def _inspect_model(request: _Request, shape_texts: list[str]) -> None:
+def _inspect_model(request: _Request, shape_texts: list[str], fallback: "Fallback") -> None:
     from bessemer.bench.inputs import parse_sizes
     from bessemer.debug.explain import graph_after
     from bessemer.frontends import import_model
 
     sizes = parse_sizes(shape_texts)
-    graph = import_model(request.path, shapes=sizes or None)
+    graph = import_model(request.path, shapes=sizes or None, fallback=fallback)
     if request.after is not None:
         print_text(graph_after(graph, request.after, request.disable))
     elif request.needs_kernels:

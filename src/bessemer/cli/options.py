@@ -30,6 +30,20 @@ Disable = Annotated[
         help="Leave a pass out (see 'bessemer passes'); repeatable.",
     ),
 ]
+Fallbacks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-fallback", metavar="RUNTIME",
+        help="Leave nodes that Bessemer cannot run to this runtime (onnxruntime).",
+    ),
+]
+FallbackNodes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fallback-node", metavar="PATTERN",
+        help="Leave nodes of this name to it as well (* and ? allowed); repeatable.",
+    ),
+]
 Inputs = Annotated[
     list[str] | None,
     typer.Option(

@@ -124,6 +124,8 @@ class BuilderConfig(BaseModel):
     verify: bool | dict[str, Any] = False  # or arrays by input name to verify with
     disable: tuple[str, ...] = ()
     name: str | None = None
+    allow_fallback: tuple[str, ...] = ()
+    fallback_nodes: tuple[str, ...] = ()
 
     def __init__(self, **options: Any) -> None:  # Any: pydantic checks each option by its type
         unknown = [name for name in options if name not in type(self).model_fields]

@@ -21,10 +21,11 @@ from bessemer.core.settings import settings
 from bessemer.core.shapes import Sym
 from bessemer.engine.plan import EngineData, HostStep, PassRecord, Plan
 from bessemer.frontends import import_model
-from bessemer.frontends.formats import specialize
+from bessemer.frontends.formats import Fallback, specialize
 from bessemer.ir.graph import Graph
 from bessemer.ir.types import TensorType
 from bessemer.lower.fuse import Group
+from bessemer.ops.offload import offloads_of
 from bessemer.passes.pipelines import run_pipeline
 from bessemer.passes.runner import PassResult
 from bessemer.runtime.engine import Engine
@@ -73,6 +74,7 @@ def build(
     budget_s: float | None = None, plugins: Iterable[type] = (), strict: bool = True,
     verify: bool | Mapping[str, np.ndarray[Any, Any]] = False, on_progress: Progress | None = None,
     logger: logging.Logger | None = None, name: str | None = None, disable: Collection[str] = (),
+    allow_fallback: Sequence[str] = (), fallback_nodes: Sequence[str] = (),
 ) -> Engine:
     """Compiles a model into an engine.
 
@@ -84,13 +86,17 @@ def build(
     operator has no tensor expression run on the host without a warning. `disable` names passes to
     leave out. `on_progress(stage, done, total, detail)` is told how far the build is. `threads` is
     the number of threads the engine runs on unless told otherwise; it changes no result.
+    `allow_fallback=["onnxruntime"]` leaves nodes that Bessemer cannot run to ONNX Runtime, inside
+    the engine; without it they are an error that lists them all. `fallback_nodes` are names of
+    nodes (`*` and `?` stand for anything) that shall go there although Bessemer could run them.
     Raises: ModelFormatError, UnsupportedOperatorError, ShapeError, SettingsError, TargetError.
     """
     _check_options(precision, calibration, tune, budget_s, plugins)
     log = logger or LOGGER
     options = BuildOptions(
         _targets(target), name, tuple(disable), verify or None, tune, strict, threads=threads)
-    graph = import_model(model, shapes=_all_shapes(shapes, profiles))
+    fallback = Fallback(tuple(allow_fallback), tuple(fallback_nodes))
+    graph = import_model(model, shapes=_all_shapes(shapes, profiles), fallback=fallback)
     compiled = compile_graph(graph, options, on_progress=on_progress, logger=log)
     return compiled.engine
 
@@ -142,6 +148,9 @@ def pack(variants: list[Variant], passes: list[PassResult], constants: ConstantP
          options: BuildOptions) -> EngineData:
     """The engine's data: plans of all variants over one blob of constants."""
     plans = {}
+    offloads = list(offloads_of(variants[0].graph))
+    offloaded = [node for op in offloads for node in op.nodes]
+    versions = {"onnxruntime": offloads[0].version} if offloads else {}
     for variant in variants:
         records = tuple(
             PassRecord(r.name, r.changed, r.nodes_before, r.nodes_after, r.notes)
@@ -151,9 +160,10 @@ def pack(variants: list[Variant], passes: list[PassResult], constants: ConstantP
             variant.plan, passes=records, memory=memory, name=options.name or variant.plan.name,
             options={"precision": "fp32", "tune": options.tune, "disable": list(options.disable),
                      "target": variant.target.name} | (
-                         {"threads": options.threads} if options.threads else {}),
+                         {"threads": options.threads} if options.threads else {}) | (
+                         {"offloaded": offloaded} if offloaded else {}),
             versions={"bessemer": bessemer.__version__, "llvmlite": llvmlite.__version__,
-                      "onnx": onnx.__version__})
+                      "onnx": onnx.__version__} | versions)
     first, *rest = plans
     return EngineData(plans[first], objects, requires, constants.entries(),
                       {name: plans[name] for name in rest})

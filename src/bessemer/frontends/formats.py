@@ -1,11 +1,11 @@
 """The registry of model formats, and `import_model`, which picks one and reads."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from bessemer.core.errors import ModelFormatError, ShapeError
+from bessemer.core.errors import ModelFormatError, SettingsError, ShapeError
 from bessemer.core.registry import Registry
 from bessemer.core.shapes import Dim
 from bessemer.ir.graph import Graph
@@ -14,6 +14,35 @@ from bessemer.ir.types import TensorType, ValueType
 
 Shapes = Mapping[str, int | Sequence[int]]
 """Extents fixed by the user: of a symbol (`{"N": 4}`) or of a whole input (`{"x": (4, 3)}`)."""
+
+FALLBACKS = ("onnxruntime",)
+"""The runtimes that can compute what Bessemer cannot."""
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """What of a model may go to another runtime.
+
+    `runtimes` are tried in order; without any, a node that Bessemer cannot run is an error. `nodes`
+    are patterns (`*` and `?`) of names of nodes that shall go there although Bessemer could.
+    Raises: SettingsError for an unknown runtime, or nodes without a runtime.
+    """
+
+    runtimes: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.runtimes:
+            if name not in FALLBACKS:
+                why = "; torch runs no ONNX operators" if name == "torch" else ""
+                raise SettingsError(f"allow_fallback: {name!r} is not available{why}; choose from "
+                                    f"{', '.join(FALLBACKS)}")
+        if self.nodes and not self.runtimes:
+            raise SettingsError("fallback_nodes are given, but no runtime to run them: add "
+                                "allow_fallback=['onnxruntime']")
+
+
+NO_FALLBACK = Fallback()
 
 
 class ModelFormat:
@@ -31,7 +60,8 @@ class ModelFormat:
         return False
 
     # `model` may be an object of any library, which only the format itself knows.
-    def read(self, model: Any, shapes: Shapes | None = None) -> Graph:
+    def read(self, model: Any, shapes: Shapes | None = None,
+             fallback: Fallback = NO_FALLBACK) -> Graph:
         """The graph of a path, bytes, or an object that the format accepts.
 
         Raises: ModelFormatError, UnsupportedOperatorError, ShapeError.
@@ -57,24 +87,26 @@ def model_format(name: str, *, suffixes: tuple[str, ...]) -> Callable[[F], F]:
 
 
 # The model may be an object of a library that is not imported here.
-def import_model(model: Any, *, shapes: Shapes | None = None) -> Graph:
+def import_model(model: Any, *, shapes: Shapes | None = None,
+                 fallback: Fallback = NO_FALLBACK) -> Graph:
     """The graph of a model: a path, the bytes of a file, a ModelProto, or a Graph (returned as is).
 
     `shapes` fixes symbolic dimensions: by symbol name, or by input name with a whole shape.
+    `fallback` says what may be left to another runtime.
     Raises: ModelFormatError, UnsupportedOperatorError or ShapeError, saying where and what to do.
     """
     if isinstance(model, Graph):
         return specialize(model, shapes) if shapes else model
     if isinstance(model, (str, Path)):
         path = Path(model)
-        return format_of_file(path).read(path, shapes)
+        return format_of_file(path).read(path, shapes, fallback)
     if isinstance(model, (bytes, bytearray, memoryview)):
         data = bytes(model)
-        return _format_of_head(data[:512], f"{len(data)} bytes").read(data, shapes)
+        return _format_of_head(data[:512], f"{len(data)} bytes").read(data, shapes, fallback)
     for name in FORMATS.names():
         found = FORMATS.get(name)
         if found.accepts(model):
-            return found.read(model, shapes)
+            return found.read(model, shapes, fallback)
     raise ModelFormatError(
         f"cannot import an object of type {type(model).__name__}; give a file path, the bytes of a "
         f"model file, an onnx.ModelProto or a bessemer Graph"

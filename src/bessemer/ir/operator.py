@@ -83,6 +83,15 @@ class Operator:
         """Result tensor expression(s) from `te.Tensor` inputs. Raises Unlowerable if none."""
         raise Unlowerable(f"{self.op_name} has no tensor expression")
 
+    def prepare(self, threads: int) -> None:
+        """Called when an engine loads the operator as a host step, which may use so many threads.
+
+        Raises: MissingExtraError if a package is missing that only this operator needs.
+        """
+        for body in self.subgraphs().values():
+            for node in body.nodes:
+                node.op.prepare(threads)
+
     def subgraphs(self) -> dict[str, Any]:
         """The attributes that are graphs, by name."""
         return {}

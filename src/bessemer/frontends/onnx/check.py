@@ -6,9 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from bessemer.core.errors import BessemerError
+from bessemer.frontends.formats import NO_FALLBACK, Fallback
 from bessemer.frontends.onnx.proto import load_proto, opsets_of
 from bessemer.frontends.onnx.reader import read_source
-from bessemer.frontends.onnx.support import EXPANDED, OPAQUE, UNSUPPORTED, NodeSupport, node_support
+from bessemer.frontends.onnx.support import (
+    EXPANDED,
+    OFFLOADED,
+    OPAQUE,
+    UNSUPPORTED,
+    NodeSupport,
+    node_support,
+    with_fallback,
+)
 from bessemer.frontends.onnx.types import Symbols, value_type
 
 
@@ -37,6 +46,11 @@ class CheckReport:
     def opaque(self) -> tuple[NodeSupport, ...]:
         """The nodes that run by their reference on the host."""
         return tuple(node for node in self.nodes if node.kind == OPAQUE)
+
+    @property
+    def offloaded(self) -> tuple[NodeSupport, ...]:
+        """The nodes that are left to another runtime."""
+        return tuple(node for node in self.nodes if node.kind == OFFLOADED)
 
     @property
     def expanded(self) -> tuple[NodeSupport, ...]:
@@ -72,6 +86,7 @@ class CheckReport:
                  "opset": n.opset, "reason": n.reason} for n in self.unsupported
             ],
             "opaque": [{"node": n.path, "operator": n.op_type} for n in self.opaque],
+            "offloaded": [{"node": n.path, "operator": n.op_type} for n in self.offloaded],
             "warnings": list(self.warnings), "problems": list(self.problems),
         }
 
@@ -89,15 +104,17 @@ class _Collector(logging.Handler):
 
 
 # A path, bytes or a ModelProto; onnx has no types that mypy could check.
-def check_model(model: Any) -> CheckReport:
+def check_model(model: Any, fallback: Fallback = NO_FALLBACK) -> CheckReport:
     """What Bessemer would do with each node of a model; nothing is built.
+
+    `fallback` says what may be left to another runtime.
 
     Raises: ModelFormatError if the file cannot be read as a model at all.
     """
     source = load_proto(model)
     proto = source.proto
     opsets = opsets_of(proto.opset_import, source.label, old=proto.ir_version < 3)
-    nodes = tuple(node_support(source))
+    nodes = tuple(with_fallback(node_support(source), fallback))
     collector = _Collector()
     log = logging.getLogger("bessemer.frontends")
     problems: list[str] = []
@@ -105,7 +122,7 @@ def check_model(model: Any) -> CheckReport:
     if not any(node.kind == UNSUPPORTED for node in nodes):
         log.addHandler(collector)
         try:
-            graph = read_source(source, {})
+            graph = read_source(source, {}, fallback)
             outputs = tuple((value.name, str(value.type)) for value in graph.outputs)
         except BessemerError as error:
             problems.append(str(error))

@@ -42,7 +42,7 @@ def inline(frame: "Frame", node: SourceNode, function: Any) -> None:
         if value is not None:
             inner.bind(name, value)
     body = _without_absent(function, {n for n in function.input if n not in inner.values})
-    inner.add_nodes(body)
+    inner.add_nodes(body, function.output)
     for name, source in zip(function.output, node.outputs, strict=False):
         if source:
             value = inner.lookup(name, node.where)

@@ -13,9 +13,15 @@ from bessemer.frontends.onnx import expansion, subgraphs
 from bessemer.frontends.onnx.accepts import check_attribute_kinds, check_input_types
 from bessemer.frontends.onnx.attributes import build_operator, read_attributes
 from bessemer.frontends.onnx.fallback import types_without_inference
+from bessemer.frontends.onnx.offload import Offloading, add_offload, units_of
 from bessemer.frontends.onnx.proto import FunctionKey, function_key, normal_domain
 from bessemer.frontends.onnx.source import SourceNode
-from bessemer.frontends.onnx.structure import defined_names, node_label, sorted_nodes
+from bessemer.frontends.onnx.structure import (
+    defined_names,
+    node_label,
+    sorted_nodes,
+    used_names,
+)
 from bessemer.frontends.onnx.tensors import TensorReader, warn_about_nan
 from bessemer.frontends.onnx.types import Symbols, value_type
 from bessemer.frontends.onnx.versions.table import adapt
@@ -39,6 +45,7 @@ class ModelContext:
     tensors: TensorReader
     symbols: Symbols
     functions: Mapping[FunctionKey, Any]
+    offloading: Offloading = field(default_factory=Offloading)
     nodes_left: int = MAX_NODES
 
     def count_node(self) -> None:
@@ -94,7 +101,7 @@ class Frame:
             name = sparse.values.name
             what = f"sparse initializer {name!r}"
             self._add_initializer(name, self.model.tensors.read_sparse(sparse, what))
-        self.add_nodes(proto.node)
+        self.add_nodes(proto.node, [value.name for value in proto.output])
         self.graph.outputs = [
             self.lookup(value.name, f"{self.where()}: output {value.name!r}")
             for value in proto.output
@@ -144,15 +151,21 @@ class Frame:
 
     # -- nodes ------------------------------------------------------------------------------
 
-    def add_nodes(self, nodes: Sequence[Any]) -> None:
-        """Imports NodeProtos, putting them in order first.
+    def add_nodes(self, nodes: Sequence[Any], results: Sequence[str]) -> None:
+        """Imports NodeProtos, putting them in order first; `results` are the names to be given.
 
         Raises: ModelFormatError, UnsupportedOperatorError, ShapeError.
         """
-        here = self.where()
-        for index, proto in sorted_nodes(nodes, self, here):
-            self.model.count_node()
-            self.add_proto(proto, node_label(proto, index))
+        for is_foreign, unit in units_of(self, sorted_nodes(nodes, self, self.where())):
+            for index, proto in unit:
+                self.model.count_node()
+                if not is_foreign:
+                    self.add_proto(proto, node_label(proto, index))
+            if is_foreign:
+                inside = {index for index, _ in unit}
+                read = {name for k, other in enumerate(nodes) if k not in inside
+                        for name in used_names(other)}
+                add_offload(self, unit, read | set(results))
 
     def where(self, name: str = "") -> str:
         """File, path inside it and node, for messages."""
@@ -201,7 +214,7 @@ class Frame:
         if len(types) < len(names):
             raise ModelFormatError(f"{node.where}: has {len(names)} outputs, but {node.op_type} "
                                    f"gives {len(types)}")
-        made = self.graph.add_node(op, node.inputs, name=self._node_name(node.name), outputs=names,
+        made = self.graph.add_node(op, node.inputs, name=self.node_name(node.name), outputs=names,
                                    sources=(node.name,), types=types)
         for source, value in zip(node.outputs, made.outputs, strict=False):
             if source:
@@ -220,9 +233,20 @@ class Frame:
     ) -> Value:
         """A node of the newest opset on behalf of `node`; returns its first output."""
         wished = list(outputs)
-        name = node.name if any(wished) else f"{node.name}.{op_type}"
-        return self.emit(SourceNode(name, op_type, "", node.opset, list(inputs), wished,
+        domain, _, plain = op_type.rpartition(".")
+        name = node.name if any(wished) else f"{node.name}.{plain}"
+        return self.emit(SourceNode(name, plain, domain, node.opset, list(inputs), wished,
                                     attributes, node.where))[0]
+
+    def add_all(
+        self, node: SourceNode, op_type: str, inputs: Sequence[Value | None],
+        outputs: Sequence[str], **attributes: Any,
+    ) -> list[Value]:
+        """Like `add`, for as many outputs as there are names, empty ones included."""
+        names = [name or f"{node.name}.{op_type}.{i}" for i, name in enumerate(outputs)]
+        domain, _, plain = op_type.rpartition(".")
+        return self.emit(SourceNode(node.name, plain, domain, node.opset, list(inputs), names,
+                                    attributes, node.where))
 
     # -- parts ------------------------------------------------------------------------------
 
@@ -263,7 +287,8 @@ class Frame:
             for i, name in enumerate(node.outputs)
         ]
 
-    def _node_name(self, name: str) -> str:
+    def node_name(self, name: str) -> str:
+        """The name of a node in the graph."""
         # Names of nodes and values share one space in a graph; values keep theirs, because users
         # bind and compare tensors by name.
         return f"{name}.node" if name in self.value_names else name

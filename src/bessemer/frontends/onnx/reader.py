@@ -5,10 +5,17 @@ from typing import Any
 
 import onnx
 
-from bessemer.core.errors import ModelFormatError
+from bessemer.core.errors import ModelFormatError, SettingsError
 from bessemer.core.shapes import Dim, Sym
-from bessemer.frontends.formats import ModelFormat, Shapes, model_format
+from bessemer.frontends.formats import (
+    NO_FALLBACK,
+    Fallback,
+    ModelFormat,
+    Shapes,
+    model_format,
+)
 from bessemer.frontends.onnx.importer import Frame, ModelContext
+from bessemer.frontends.onnx.offload import Offloading
 from bessemer.frontends.onnx.proto import (
     FunctionKey,
     ModelSource,
@@ -37,31 +44,35 @@ class OnnxFormat(ModelFormat):
         return isinstance(model, onnx.ModelProto)
 
     # The path, bytes or ModelProto; onnx has no types that mypy could check.
-    def read(self, model: Any, shapes: Shapes | None = None) -> Graph:
+    def read(self, model: Any, shapes: Shapes | None = None,
+             fallback: Fallback = NO_FALLBACK) -> Graph:
         """The graph of a path, bytes or ModelProto."""
-        return read_onnx(model, shapes=shapes)
+        return read_onnx(model, shapes=shapes, fallback=fallback)
 
 
-def read_onnx(model: Any, *, shapes: Shapes | None = None) -> Graph:
+def read_onnx(model: Any, *, shapes: Shapes | None = None,
+              fallback: Fallback = NO_FALLBACK) -> Graph:
     """The graph of an ONNX model: a path, the bytes of a file, or an onnx.ModelProto.
 
     `shapes` fixes dimensions: `{"N": 4}` a symbol, `{"x": (4, 3)}` a whole input. Names of nodes
-    and tensors are kept. Initializers that are also listed as inputs are constants.
+    and tensors are kept. Initializers that are also listed as inputs are constants. What
+    `fallback` covers becomes Offload operators.
     Raises: ModelFormatError, UnsupportedOperatorError (listing all such nodes), ShapeError.
     """
     source = load_proto(model)
-    return read_source(source, shapes or {})
+    return read_source(source, shapes or {}, fallback)
 
 
-def read_source(source: ModelSource, shapes: Shapes) -> Graph:
+def read_source(source: ModelSource, shapes: Shapes, fallback: Fallback = NO_FALLBACK) -> Graph:
     """The graph of a parsed model."""
     proto, label = source.proto, source.label
     opsets = opsets_of(proto.opset_import, label, old=proto.ir_version < 3)
     _check_structure(proto, label)
-    raise_if_unsupported(source)
+    if not fallback.runtimes:
+        raise_if_unsupported(source)
     symbols = Symbols({**_extents_of_symbols(proto, shapes), **shapes})
     context = ModelContext(label, TensorReader(label, source.folder), symbols,
-                           functions_of(proto, label))
+                           functions_of(proto, label), Offloading(fallback, proto.ir_version))
     graph = Graph(proto.graph.name or "main", source=label, metadata=_metadata(proto))
     frame = Frame(context, graph, opsets)
     initial = {t.name for t in proto.graph.initializer}
@@ -76,6 +87,10 @@ def read_source(source: ModelSource, shapes: Shapes) -> Graph:
         known = _fixed(known, value.name, shapes, label)
         frame.bind(value.name, graph.add_input(value.name, known))
     frame.fill(proto.graph)
+    if context.offloading.unmet:
+        raise SettingsError(f"{label}: no node has a name like "
+                            f"{', '.join(map(repr, sorted(context.offloading.unmet)))}; write "
+                            "a node's name, with * and ? for what may differ")
     return graph
 
 

@@ -1,14 +1,16 @@
 """Which nodes of a model can be imported, and how; found by looking, without importing."""
 
 import difflib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import fnmatch
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx
 
 from bessemer.core.errors import ModelFormatError, UnsupportedOperatorError
 from bessemer.core.registry import OPERATORS
+from bessemer.frontends.formats import Fallback
 from bessemer.frontends.onnx.proto import (
     NEWEST_OPSET,
     FunctionKey,
@@ -21,6 +23,7 @@ from bessemer.frontends.onnx.structure import node_label
 from bessemer.frontends.onnx.versions.table import replacements
 
 COMPILED, OPAQUE, EXPANDED, UNSUPPORTED = "compiled", "opaque", "expanded", "unsupported"
+OFFLOADED = "offloaded"
 _MAX_DEPTH = 40
 _LISTED = 50
 
@@ -30,7 +33,8 @@ class NodeSupport:
     """How one node of the source model will be handled.
 
     `kind` is compiled (has a tensor expression), opaque (runs by its reference on the host),
-    expanded (replaced by a function's body) or unsupported; `reason` explains the last.
+    expanded (replaced by a function's body), offloaded (left to another runtime) or unsupported;
+    `reason` explains the last.
     """
 
     path: str
@@ -179,6 +183,19 @@ def _check_against_schema(node: Any, domain: str, opset: int, where: str) -> Non
             raise ModelFormatError(f"{where}: needs the attribute {name!r}")
 
 
+def with_fallback(nodes: Iterable[NodeSupport], fallback: Fallback) -> Iterator[NodeSupport]:
+    """The same nodes, with those that `fallback` leaves to another runtime marked so."""
+    inside: tuple[str, ...] = ()
+    for node in nodes:
+        label = node.path.rpartition("/")[2]
+        if node.path.startswith(inside) or (node.kind == UNSUPPORTED and fallback.runtimes) or any(
+                fnmatch.fnmatchcase(name, pattern)
+                for pattern in fallback.nodes for name in (label, node.path)):
+            inside = (*inside, f"{node.path}/")
+            node = replace(node, kind=OFFLOADED, reason="")
+        yield node
+
+
 def raise_if_unsupported(source: ModelSource) -> None:
     """Raises UnsupportedOperatorError that lists every node that cannot be imported."""
     bad = [found for found in node_support(source) if found.kind == UNSUPPORTED]
@@ -190,6 +207,7 @@ def raise_if_unsupported(source: ModelSource) -> None:
     raise UnsupportedOperatorError(
         f"{source.label}: {len(bad)} node{'s' * (len(bad) > 1)} cannot be compiled:\n"
         + "\n".join(lines)
-        + "\nGive these operators as plugins, export the model without them, or run "
-        "'bessemer check MODEL' for the whole report."
+        + "\nGive these operators as plugins, export the model without them, or leave them to ONNX "
+        "Runtime: allow_fallback=['onnxruntime'] (--allow-fallback onnxruntime). "
+        "'bessemer check MODEL' gives the whole report."
     )
