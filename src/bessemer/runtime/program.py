@@ -40,109 +40,63 @@ class NativeSegment(NamedTuple):
 
 
 class HostSegment(NamedTuple):
-    """One host step with its operator; in a symbolic plan the places follow from the shapes."""
+    """One host step with its operator."""
 
     step: HostStep
     number: int
     operation: Operation
-    inputs: tuple[Place | None, ...] = ()
-    outputs: tuple[Place | None, ...] = ()
 
 
-class ShapeSegment(NamedTuple):
-    """One shape step; place and content follow from the shapes."""
-
-    step: ShapeStep
-    number: int
-    place: Place | None = None
-    content: np.ndarray[Any, Any] | None = None
+Segment = NativeSegment | HostSegment
 
 
-class EpochSegment(NamedTuple):
-    """The beginning of an epoch: from here on more symbols are known."""
+class Patch(NamedTuple):
+    """Kernel arguments that point into one binding: argument number and byte offset."""
 
-    epoch: int
-
-
-Segment = NativeSegment | HostSegment | ShapeSegment | EpochSegment
-
-
-class Jobs(NamedTuple):
-    """The job table: functions, flags, and where the arguments of each job start.
-
-    A job's arguments are pointers, then scalars; all jobs together have `count` of them.
-    """
-
-    functions: np.ndarray[Any, Any]
-    starts: np.ndarray[Any, Any]
-    flags: np.ndarray[Any, Any]
-    count: int
+    argument: int
+    byte: int
 
 
 class Template(NamedTuple):
-    """The arguments of a static plan without the addresses that a context fills in.
+    """Job table and arguments without the addresses that a context fills in."""
 
-    `bases` is 0 for what lies in the arena and 1 for what has its address in `offsets` already.
-    `patches` are (argument, byte) pairs of the arguments that point into a binding.
-    """
-
-    bases: np.ndarray[Any, Any]
+    spaces: np.ndarray[Any, Any]
     offsets: np.ndarray[Any, Any]
-    patches: dict[tuple[str, int], tuple[tuple[int, int], ...]]
-
-
-class Linked(NamedTuple):
-    """Machine code in memory, and the object that holds its driver."""
-
-    code: LinkedCode
-    driver: bytes
-
-
-def link(objects: Sequence[bytes], label: str) -> Linked:
-    """Links the objects of a variant. Raises: EngineFormatError if there is no driver in them."""
-    code = LinkedCode(objects, label)
-    owner = code.owner(abi.RUN)
-    if owner is None:
-        raise EngineFormatError(
-            f"{label} holds no driver of ABI version {abi.DRIVER_ABI} ({abi.RUN}); build it again"
-        )
-    return Linked(code, objects[owner])
+    functions: np.ndarray[Any, Any]
+    starts: np.ndarray[Any, Any]
+    flags: np.ndarray[Any, Any]
+    patches: dict[tuple[str, int], tuple[Patch, ...]]
 
 
 class Program:
-    """What the contexts of a plan share."""
+    """What `Engine` and its contexts share."""
 
-    def __init__(
-        self, plan: Plan, linked: Linked | None, constants: Constants, label: str
-    ) -> None:
-        """`linked` may be None if the plan has no kernels.
-
-        Raises: EngineFormatError if a kernel is missing or an operator is unknown.
-        """
-        self.plan = plan
-        self.linked = linked
+    def __init__(self, data: EngineData, variant: str | None, constants: "Constants") -> None:
+        self.variant = variant
+        self.plan: Plan = data.plan_of(variant) if variant is not None else data.plan
         self.constants = constants
-        self.label = label
-        kernels = [step for step in plan.steps if isinstance(step, KernelStep)]
-        if kernels and linked is None:
-            raise EngineFormatError(f"{label} has kernels but no machine code")
+        self.label = f"engine {self.plan.name!r}" + (f" ({variant})" if variant else "")
+        kernels = [step for step in self.plan.steps if isinstance(step, KernelStep)]
+        self.code: LinkedCode | None = None
+        self.driver: bytes | None = None
+        if kernels:
+            if variant is None:
+                raise EngineFormatError(f"{self.label} has kernels but no machine code")
+            objects = data.objects[variant]
+            self.code = LinkedCode(objects, self.label)
+            owner = self.code.owner(abi.RUN)
+            if owner is None:
+                raise EngineFormatError(
+                    f"{self.label} holds no driver of ABI version {abi.DRIVER_ABI} ({abi.RUN}); "
+                    "build it again"
+                )
+            self.driver = objects[owner]
         self.segments = self._cut()
-        self.jobs = self._jobs(kernels)
-        self.template = None if plan.is_symbolic else self._template(kernels)
+        self.template = self._template(kernels)
         self.is_native = (
             len(self.segments) == 1 and isinstance(self.segments[0], NativeSegment)
-            and all(binding.source is None for binding in plan.outputs)
+            and all(binding.source is None for binding in self.plan.outputs)
         )
-
-    @staticmethod
-    def of(data: EngineData, variant: str | None, constants: Constants) -> "Program":
-        """The program of one variant of an engine. Raises: EngineFormatError."""
-        plan = data.plan_of(variant) if variant is not None else data.plan
-        label = f"engine {plan.name!r}" + (f" ({variant})" if variant else "")
-        linked = None
-        if variant is not None and any(isinstance(step, KernelStep) for step in plan.steps):
-            linked = link(data.objects[variant], label)
-        return Program(plan, linked, constants, label)
 
     def _cut(self) -> tuple[Segment, ...]:
         segments: list[Segment] = []
@@ -208,13 +162,10 @@ def worth_waking(kernels: Sequence[KernelStep]) -> bool:
     """
     if any(step.parallel and not step.flops and not step.bytes for step in kernels):
         return True
-    return is_long([(step.flops, step.bytes) for step in kernels])
-
-
-def is_long(work: Sequence[tuple[int, int]]) -> bool:
-    """True if steps with so many operations and bytes take longer than waking other threads."""
-    seconds = sum(max(f / _FLOPS_PER_SECOND, b / _BYTES_PER_SECOND) for f, b in work)
-    return seconds >= _WAKE_SECONDS + _BARRIER_SECONDS * len(work)
+    seconds = sum(
+        max(step.flops / _FLOPS_PER_SECOND, step.bytes / _BYTES_PER_SECOND) for step in kernels
+    )
+    return seconds >= _WAKE_SECONDS + _BARRIER_SECONDS * len(kernels)
 
 
 def _flags(step: KernelStep, following: KernelStep | None) -> int:
@@ -222,3 +173,39 @@ def _flags(step: KernelStep, following: KernelStep | None) -> int:
     serial = not step.parallel and following is not None and not following.parallel
     flags = abi.FLAG_PARALLEL if step.parallel else 0
     return flags | (abi.FLAG_BARRIER if step.barrier_after and not serial else 0)
+
+
+class Constants:
+    """The constant blob in memory: bytes, address, and typed read-only views."""
+
+    def __init__(self, blob: np.ndarray[Any, Any], owner: Any = None) -> None:
+        self.blob = blob
+        self.owner = owner
+        self.address = int(blob.__array_interface__["data"][0])
+
+    @staticmethod
+    def gather(data: EngineData) -> "Constants":
+        """Copies constants that were built in memory into one aligned blob."""
+        size = data.constant_bytes
+        region = Region(size, huge=True)
+        blob = region.array(0, size)
+        for offset, array in data.constants:
+            if array.dtype.hasobject:
+                raise EngineFormatError(
+                    f"plan {data.plan.name!r}: the constant at {offset} holds Python objects"
+                )
+            flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            blob[offset : offset + flat.nbytes] = flat
+        blob.flags.writeable = False
+        return Constants(blob, region)
+
+    def view(self, ref: BufferRef, dtype: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+        """A typed view of a constant."""
+        return typed_view(self.blob, ref.offset, ref.size_bytes, dtype, shape)
+
+
+def typed_view(
+    blob: np.ndarray[Any, Any], offset: int, size: int, dtype: str, shape: tuple[int, ...]
+) -> np.ndarray[Any, Any]:
+    """Bytes of a uint8 array seen as a dense tensor."""
+    return blob[offset : offset + size].view(DTYPES[dtype].numpy).reshape(shape)
