@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from bessemer.core.settings import settings
@@ -16,6 +17,10 @@ from bessemer.targets import Target
 _LOG = logging.getLogger("bessemer.codegen")
 _DIGEST_BYTES = 32
 DEFAULT_LIMIT_BYTES = 512 << 20
+
+# Bytes in each cache directory as of its last listing, and what this process wrote since. Others
+# may write too, so a directory can grow beyond its limit until some process lists it.
+_SIZES: dict[Path, int] = {}
 
 
 def object_key(text: str, target: Target, passes: str, version: str) -> str:
@@ -96,18 +101,18 @@ class ObjectCache:
     def prune(self) -> int:
         """Deletes the entries unused for longest while the cache is over its limit; bytes freed.
 
-        Does nothing if this object stored nothing since the last call.
+        Does nothing if this object stored nothing since the last call, or if the directory is known
+        to be far from its limit: listing thousands of files would take longer than a small build.
         """
         if self.directory is None or not self._written:
             return 0
+        known = _SIZES.get(self.directory)
+        if known is not None and known + self._written <= self.limit_bytes:
+            _SIZES[self.directory] = known + self._written
+            self._written = 0
+            return 0
         self._written = 0
-        entries: list[tuple[float, int, Path]] = []
-        for path in self.directory.glob("??/*"):
-            try:
-                status = path.stat()
-            except OSError:
-                continue
-            entries.append((status.st_mtime, status.st_size, path))
+        entries = list(_entries(self.directory))
         excess = sum(size for _, size, _ in entries) - self.limit_bytes
         freed = 0
         for _, size, path in sorted(entries):
@@ -115,4 +120,26 @@ class ObjectCache:
                 break
             path.unlink(missing_ok=True)
             freed += size
+        _SIZES[self.directory] = excess + self.limit_bytes - freed
         return freed
+
+
+def _entries(directory: Path) -> Iterator[tuple[float, int, Path]]:
+    """Time of last use, size and path of everything in the cache."""
+    for shard in _listing(directory):
+        if len(shard.name) == 2:
+            for entry in _listing(shard.path):
+                try:
+                    status = entry.stat()
+                except OSError:
+                    continue
+                yield status.st_mtime, status.st_size, Path(entry.path)
+
+
+def _listing(directory: str | Path) -> "list[os.DirEntry[str]]":
+    """What is in a directory; nothing if it is gone or a file."""
+    try:
+        with os.scandir(directory) as entries:
+            return list(entries)
+    except OSError:
+        return []
