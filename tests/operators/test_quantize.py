@@ -107,3 +107,14 @@ def test_misfits_are_explained() -> None:
         QuantizeLinear().infer(x, TensorType(f32, (3,)), TensorType(DTYPES["u8"], ()))
     with pytest.raises(ShapeError, match="axis 5"):
         QuantizeLinear(axis=5).infer(x, TensorType(f32, (3,)))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("kind", ["i32", "f32", "f16"])
+@pytest.mark.parametrize("result", ["u8", "i8", "i16"])
+def test_scales_that_make_no_sense(kind: str, result: str) -> None:
+    """0 / 0, x / 0 and NaN: nobody says what they give, but it is the same everywhere."""
+    values = [0, 5, -5, 30000] + ([] if kind == "i32" else [np.nan, np.inf, -np.inf])
+    x = np.array(values, DTYPES[kind].numpy)
+    for step in (0.0, 1e-3, np.nan, np.inf, -0.5):
+        both(QuantizeLinear(), x, scale(step), np.array(1, DTYPES[result].numpy))

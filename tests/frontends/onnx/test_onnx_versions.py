@@ -94,6 +94,9 @@ def test_attributes_that_became_inputs():
     one("Dropout", [X], X, 10, ratio=0.3)
     one("Tile", [X], np.tile(X, (1, 2, 1)), 1,
         {"tiles": np.array(2, np.float32), "axis": np.array(1, np.float32)})
+    one("Tile", [X, np.array([2.0], np.float32), np.array([1.0], np.float32)],
+        np.tile(X, (1, 2, 1)), 1)
+    one("Tile", [X, np.array([3], np.int64)], np.tile(X, (1, 1, 3)), 5, {"axis": np.array([2])})
 
 
 def test_other_changes():

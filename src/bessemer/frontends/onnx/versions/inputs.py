@@ -8,6 +8,7 @@ from bessemer.core.errors import ModelFormatError
 from bessemer.frontends.onnx.source import SourceNode, Writer
 from bessemer.frontends.onnx.types import dtype_of_text
 from bessemer.frontends.onnx.versions.table import EVERY, until
+from bessemer.ir.graph import Value
 
 
 # The attribute is an integer or a tuple of them.
@@ -136,14 +137,27 @@ def tile_along_axis(node: SourceNode, writer: Writer) -> SourceNode:
     """Opset 1: Tile(x, tiles, axis) repeats along one axis; today there is one entry per axis."""
     if len(node.inputs) < 3:
         return node
-    tiles, axis = node.known(1), node.known(2)
-    if tiles is None or axis is None:
-        raise ModelFormatError(f"{node.where}: tiles and axis of Tile in opset {node.opset} must "
-                               "be constants; export the model with opset 6 or newer")
-    repeats = np.ones(node.tensor(0).rank, np.int64)
-    repeats[int(axis.reshape(-1)[0])] = int(tiles.reshape(-1)[0])
-    node.inputs = [node.inputs[0], writer.constant(node, "repeats", repeats)]
+    rank, tiles, axis = node.tensor(0).rank, node.known(1), node.known(2)
+    if tiles is not None and axis is not None:
+        known = np.ones(rank, np.int64)
+        known[int(axis.reshape(-1)[0])] = int(tiles.reshape(-1)[0])
+        repeats = writer.constant(node, "repeats", known)
+    else:
+        repeats = _computed_repeats(node, writer, rank)
+    node.inputs = [node.inputs[0], repeats]
     return node
+
+
+def _computed_repeats(node: SourceNode, writer: Writer, rank: int) -> Value:
+    """Where([0, 1, .. rank - 1] == axis, tiles, 1)."""
+    one = writer.constant(node, "one", np.array([1], np.int64))
+    number = dtype_of_text("INT64", node.where)
+    tiles, axis = (
+        writer.add(node, "Reshape", [writer.add(node, "Cast", [node.inputs[i]], to=number), one])
+        for i in (1, 2)
+    )
+    axes = writer.constant(node, "axes", np.arange(rank))
+    return writer.add(node, "Where", [writer.add(node, "Equal", [axes, axis]), tiles, one])
 
 
 @until(3, "Concat")
