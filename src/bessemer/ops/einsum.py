@@ -61,6 +61,8 @@ class Equation:
         unknown = set(output) - {name for labels in inputs for name in labels}
         if unknown:
             raise ShapeError(f"Einsum {text!r} puts out {sorted(unknown)}, which no input has")
+        if len(set(output)) < len(output):
+            raise ShapeError(f"Einsum {text!r} names a label twice in its output")
         return Equation(inputs, tuple(output))
 
     def extents(self, shapes: Sequence[Sequence[Dim]]) -> dict[str, Dim]:
