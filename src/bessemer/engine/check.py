@@ -315,7 +315,8 @@ class _Checker:
 
 def check_plan(plan: Plan, constant_bytes: int) -> None:
     """Raises EngineFormatError naming the step and argument that is inconsistent."""
-    _Checker(plan, constant_bytes).run()
+    for each in (plan, *plan.inner_plans):
+        _Checker(each, constant_bytes).run()
 
 
 def check_engine(data: EngineData) -> None:

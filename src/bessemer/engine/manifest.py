@@ -45,6 +45,8 @@ from bessemer.engine.plan import (
 )
 
 MAX_RANK = 64
+MAX_DEPTH = 32
+"""Bodies in bodies may nest this deep."""
 _NUMBER = integer(0, 1 << 46)
 _ANY_NUMBER = integer(-(1 << 63), (1 << 63) - 1)
 _STEP_INDEX = integer(-1, 1 << 31)
@@ -78,9 +80,18 @@ _KERNEL = record(KernelStep, {
     "parallel": FLAG, "barrier_after": FLAG, "notes": _TEXTS, "scalars": _TEXTS,
     "work": tuple_of(_or_formula(LARGE_COUNT), 2),
 })
+
+
+def _decode_body(value: Any, where: str) -> Plan:
+    if where.count(".bodies.") > MAX_DEPTH:
+        raise wrong(where, f"bodies nested at most {MAX_DEPTH} deep", value)
+    return PLAN.decode(value, where)
+
+
 _HOST = record(HostStep, {
     "name": TEXT, "operator": JSON_OBJECT, "inputs": tuple_of(optional(_TENSOR)),
     "outputs": tuple_of(optional(_TENSOR)), "sources": _TEXTS, "reason": TEXT,
+    "bodies": map_of(Codec(lambda plan: PLAN.encode(plan), _decode_body)),
 })
 _SHAPE = record(ShapeStep, {
     "name": TEXT, "output": _TENSOR, "values": tuple_of(_VALUE), "sources": _TEXTS,

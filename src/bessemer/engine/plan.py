@@ -7,13 +7,14 @@ An extent, a size or a byte offset is an integer or, in a symbolic plan, a formu
 `core.shapes.Dim` over the plan's symbols, such as `N`, `2*N+1`, `N*H`, `((H-1)//2)`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 FORMAT_VERSION = 2
-"""The newest format. Static engines still have format 1; format 2 adds symbols."""
+"""The newest format. Static engines still have format 1; format 2 adds symbols and bodies."""
 
 SPACES = ("arena", "constant", "input", "output", "host", "block")
 SYMBOL_SOURCES = ("input", "content", "step", "value")
@@ -86,6 +87,9 @@ class HostStep:
     An absent optional input is None. Outputs in the arena, in a block or in an output binding are
     copied there. An output may live in a block of a later epoch, whose size follows from the result
     itself: it is copied there when that epoch begins.
+
+    Control flow has the graphs that it runs in `bodies`, by the name of the attribute, compiled:
+    the operator only decides what runs next. Their kernels and constants lie with the engine's.
     """
 
     name: str
@@ -94,6 +98,7 @@ class HostStep:
     outputs: tuple[TensorRef | None, ...]
     sources: tuple[str, ...] = ()
     reason: str = ""
+    bodies: dict[str, "Plan"] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -258,7 +263,25 @@ class Plan:
     @property
     def format_version(self) -> int:
         """The oldest format that can hold this plan."""
-        return 2 if self.is_symbolic else 1
+        nested = any(isinstance(step, HostStep) and step.bodies for step in self.steps)
+        return 2 if self.is_symbolic or nested else 1
+
+    @property
+    def inner_plans(self) -> "Iterator[Plan]":
+        """The plans of all bodies, those in bodies included."""
+        for step in self.steps:
+            if isinstance(step, HostStep):
+                for body in step.bodies.values():
+                    yield body
+                    yield from body.inner_plans
+
+    @property
+    def opaque_steps(self) -> "Iterator[HostStep]":
+        """The steps that run by their reference; of control flow those in its bodies."""
+        for plan in (self, *self.inner_plans):
+            for step in plan.steps:
+                if isinstance(step, HostStep) and not step.bodies:
+                    yield step
 
 
 @dataclass(frozen=True)

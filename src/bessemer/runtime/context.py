@@ -14,8 +14,10 @@ from bessemer.runtime import pool as pools
 from bessemer.runtime.bindings import Signature, make_output
 from bessemer.runtime.frame import Frame, deliver, use_given
 from bessemer.runtime.memory import Region
+from bessemer.runtime.nested import make_body
+from bessemer.runtime.places import static_place
 from bessemer.runtime.profile import Profile, Recorder
-from bessemer.runtime.program import NativeSegment, Program
+from bessemer.runtime.program import HostSegment, NativeSegment, Program
 from bessemer.runtime.tables import Tables
 
 Outputs = dict[str, Any]
@@ -43,10 +45,16 @@ class ExecutionContext:
         self._arena = self._region.array(0, plan.arena_bytes)
         self._tables = Tables(program, self._region.address)
         self._sources = [
-            (index, binding.source) for index, binding in enumerate(plan.outputs)
+            (index, static_place(binding.source)) for index, binding in enumerate(plan.outputs)
             if binding.source is not None
         ]
         self._names = [binding.name for binding in plan.outputs]
+        self._inner: list[ExecutionContext] = []
+        self._bodies = {
+            segment.number: {name: self._body(body) for name, body in segment.bodies.items()}
+            for segment in program.segments
+            if isinstance(segment, HostSegment) and segment.bodies
+        }
 
     # --- the public face -------------------------------------------------------------------------
 
@@ -130,6 +138,8 @@ class ExecutionContext:
             executor.shutdown(wait=True)
         with self._lock:
             self._closed = True
+            for inner in self._inner:
+                inner.close()
             self._arena = np.empty(0, np.uint8)
             self._region.close()
             self._tables.close()
@@ -145,13 +155,21 @@ class ExecutionContext:
 
     # --- one run ---------------------------------------------------------------------------------
 
+    def _body(self, program: Program) -> Any:
+        """What runs a body of control flow: a context of its own, inside this one."""
+        plan = program.plan
+        signature = Signature(program.label, plan.inputs, plan.outputs)
+        context = ExecutionContext(program, signature, self._threads_wanted)
+        self._inner.append(context)
+        return make_body(plan, context)
+
     def _check_open(self) -> None:
         if self._closed:
             raise ExecutionError(f"{self._program.label}: this context is closed; make a new one")
 
     def _clear_zeroed(self) -> None:
         for ref in self._program.plan.zeroed:
-            self._arena[ref.offset : ref.offset + ref.size_bytes] = 0
+            self._arena[ref.offset : ref.offset + int(ref.size_bytes)] = 0
 
     def _run(
         self, inputs: Any, given: Mapping[str, Any] | None, recorder: Recorder | None
@@ -179,7 +197,7 @@ class ExecutionContext:
     ) -> None:
         """Native calls and host steps in turn, then outputs that are copied from elsewhere."""
         frame = Frame(
-            self._arena, self._program.constants.blob, arrays, made,
+            [self._arena], self._program.constants, arrays, made,
             [None] * self._program.plan.host_slots,
         )
         number = 0
@@ -188,8 +206,9 @@ class ExecutionContext:
                 self._call(number)
                 number += 1
                 continue
+            assert isinstance(segment, HostSegment)
             start = time.perf_counter_ns()
-            frame.run_host(segment)
+            frame.run_host(segment, self._bodies.get(segment.number))
             if recorder is not None:
                 recorder.add_host(segment.number, time.perf_counter_ns() - start)
         for index, source in self._sources:
@@ -204,8 +223,8 @@ class ExecutionContext:
 
     def _ready_pool(self) -> pools.Pool:
         """The pool; looked up again where there is none yet, as in a new child process."""
-        assert self._program.driver is not None
-        self._pool = pools.get_pool(self._program.driver)
+        assert self._program.linked is not None
+        self._pool = pools.get_pool(self._program.linked.driver)
         self._threads = self._pool.grow(self._threads_wanted)
         self._tables.set_pool(self._pool.address, self._threads)
         return self._pool

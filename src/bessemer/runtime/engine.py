@@ -13,10 +13,11 @@ from bessemer.engine.check import check_engine
 from bessemer.engine.file import write_engine
 from bessemer.engine.plan import Binding, EngineData, MemoryReport, MemoryRow, Plan, Step
 from bessemer.runtime.bindings import Signature
+from bessemer.runtime.constants import Constants
 from bessemer.runtime.context import ExecutionContext, Outputs
 from bessemer.runtime.pool import check_threads, default_threads
 from bessemer.runtime.profile import Profile
-from bessemer.runtime.program import Constants, Program
+from bessemer.runtime.program import Program
 from bessemer.runtime.report import engine_report, engine_text
 from bessemer.runtime.select import choose_variant
 
@@ -44,10 +45,11 @@ class Engine:
             data = dataclasses.replace(data, constants=((0, constants.blob),))
         self._data = data
         self._program: Program | None = None
+        self._variant: str | None = None
         self._unfit: TargetError | None = None
         try:
-            variant = choose_variant(data.plan.name, data.objects, data.requires)
-            self._program = Program(data, variant, constants)
+            self._variant = choose_variant(data.plan.name, data.objects, data.requires)
+            self._program = Program.of(data, self._variant, constants)
         except TargetError as error:
             if not foreign:
                 raise
@@ -72,7 +74,7 @@ class Engine:
     @property
     def variant(self) -> str | None:
         """The machine-code variant in use; None if nothing was compiled or none fits."""
-        return None if self._program is None else self._program.variant
+        return self._variant
 
     @property
     def data(self) -> EngineData:

@@ -7,76 +7,81 @@ from typing import Any
 import numpy as np
 
 from bessemer.core.errors import InputError
-from bessemer.engine.plan import BufferRef, TensorRef
 from bessemer.runtime.bindings import Signature
+from bessemer.runtime.constants import Constants
 from bessemer.runtime.operators import own
-from bessemer.runtime.program import HostSegment, typed_view
+from bessemer.runtime.places import Place, typed_view
+from bessemer.runtime.program import HostSegment
 
 
 @dataclass(eq=False, slots=True)
 class Frame:
-    """Values of one run; `arena` and `constants` are uint8 arrays."""
+    """Values of one run; `arenas` are uint8 arrays, one for each epoch."""
 
-    arena: np.ndarray[Any, Any]
-    constants: np.ndarray[Any, Any]
+    arenas: list[np.ndarray[Any, Any]]
+    constants: Constants
     inputs: list[Any]
     outputs: list[Any]
     slots: list[Any]
 
-    def value(self, ref: TensorRef) -> Any:
+    def value(self, place: Place) -> Any:
         """What a host step sees: a view of memory, or an object."""
-        buffer = ref.buffer
-        if buffer.space == "host":
-            return self.slots[buffer.offset]
-        if buffer.space in ("arena", "constant"):
-            return typed_view(
-                self._blob(buffer), buffer.offset, buffer.size_bytes, ref.dtype, ref.shape or ()
-            )
-        values = self.inputs if buffer.space == "input" else self.outputs
-        value = values[buffer.offset]
-        if not isinstance(value, np.ndarray) or value.dtype.hasobject or ref.shape is None:
+        space, number, offset, size, dtype, shape = place
+        if space == "host":
+            return self.slots[number]
+        if space == "arena":
+            return typed_view(self.arenas[number], offset, size, dtype, shape or ())
+        if space == "constant":
+            return typed_view(self.constants.bytes_of(offset, size), 0, size, dtype, shape or ())
+        value = (self.inputs if space == "input" else self.outputs)[number]
+        if not isinstance(value, np.ndarray) or value.dtype.hasobject or shape is None:
             return value
-        if value.shape == ref.shape and not buffer.byte:
+        if value.shape == shape and not offset:
             return value
         flat = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
-        return typed_view(flat, buffer.byte, buffer.size_bytes, ref.dtype, ref.shape)
+        return typed_view(flat, offset, size, dtype, shape)
 
-    def run_host(self, segment: HostSegment) -> None:
-        """Runs one host step and stores its results. Raises: ExecutionError."""
-        step, operation = segment.step, segment.operation
-        inputs = [None if ref is None else _read_only(self.value(ref)) for ref in step.inputs]
-        results = operation.run(inputs)
-        for ref, result in zip(step.outputs, results, strict=False):
-            if ref is None:
+    def run_host(
+        self, segment: HostSegment, bodies: Mapping[str, Any] | None = None
+    ) -> tuple[Any, ...]:
+        """Runs one host step, on its bodies if it has any; stores its results and returns them.
+
+        Raises: ExecutionError.
+        """
+        operation = segment.operation
+        inputs = [None if place is None else _read_only(self.value(place))
+                  for place in segment.inputs]
+        results = operation.run(inputs, bodies)
+        for place, result in zip(segment.outputs, results, strict=False):
+            if place is None:
                 continue
-            buffer = ref.buffer
-            if buffer.space == "host":
-                self.slots[buffer.offset] = own(result)
-            elif buffer.space == "output" and self.outputs[buffer.offset] is None:
-                self.outputs[buffer.offset] = own(result)
+            if place.space == "host":
+                self.slots[place.number] = own(result)
+            elif place.space == "output" and self.outputs[place.number] is None:
+                self.outputs[place.number] = own(result)
             else:
-                np.copyto(self.value(ref), operation.fit(result, ref))
+                np.copyto(self.value(place), operation.fit(result, place))
+        return results
 
-    def fetch(self, source: BufferRef, index: int) -> None:
+    def fetch(self, source: Place, index: int) -> None:
         """Fills an output that is an input, a constant, a part of the arena or a host object."""
         made = self.outputs[index]
         if made is None or source.space == "host":
             held = self.slots if source.space == "host" else self.inputs
-            value = held[source.offset]
+            value = held[source.number]
             if isinstance(value, np.ndarray) and any(value is given for given in self.inputs):
                 value = value.copy()
             self.outputs[index] = value
             return
         target = made.reshape(-1).view(np.uint8)
-        if source.space == "input":
-            flat = np.ascontiguousarray(self.inputs[source.offset]).reshape(-1).view(np.uint8)
-            target[:] = flat[source.byte : source.byte + source.size_bytes]
+        start, size = source.offset, source.size_bytes
+        if source.space == "constant":
+            target[:] = self.constants.bytes_of(start, size)
+        elif source.space == "arena":
+            target[:] = self.arenas[source.number][start : start + size]
         else:
-            blob = self._blob(source)
-            target[:] = blob[source.offset : source.offset + source.size_bytes]
-
-    def _blob(self, buffer: BufferRef) -> np.ndarray[Any, Any]:
-        return self.arena if buffer.space == "arena" else self.constants
+            flat = np.ascontiguousarray(self.inputs[source.number]).reshape(-1).view(np.uint8)
+            target[:] = flat[start : start + size]
 
 
 def _read_only(value: Any) -> Any:

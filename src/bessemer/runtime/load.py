@@ -6,8 +6,8 @@ import numpy as np
 
 from bessemer.core.errors import EngineFormatError, TargetError
 from bessemer.engine.file import read_engine
+from bessemer.runtime.constants import Constants
 from bessemer.runtime.engine import Engine
-from bessemer.runtime.program import Constants
 
 
 def load(path: str | Path) -> Engine:

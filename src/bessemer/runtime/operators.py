@@ -1,7 +1,7 @@
 """Host steps: operators that run by their numpy reference, found by name when the engine loads."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ from bessemer.core.errors import (
     ExecutionError,
     MissingExtraError,
 )
-from bessemer.engine.plan import HostStep, TensorRef
+from bessemer.engine.plan import HostStep
+from bessemer.runtime.places import Place
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,21 @@ class Operation:
     step: HostStep
     label: str
     reference: Callable[..., Any]
+    drive: Callable[..., Any] | None = None
+    """Runs control flow on bodies that the step holds compiled."""
 
-    def run(self, inputs: list[Any]) -> tuple[Any, ...]:
-        """The results, as many as the step has outputs.
+    def run(
+        self, inputs: list[Any], bodies: Mapping[str, Any] | None = None
+    ) -> tuple[Any, ...]:
+        """The results, as many as the step has outputs; `bodies` are those of the step, if any.
 
         Raises: ExecutionError naming the step, its source nodes and its inputs.
         """
         try:
-            results = self.reference(*inputs)
+            if bodies and self.drive is not None:
+                results = self.drive(bodies, *inputs)
+            else:
+                results = self.reference(*inputs)
         except BessemerError:
             raise
         # A reference is numpy code on data that nobody checked: any of these says "bad data".
@@ -50,16 +58,16 @@ class Operation:
             )
         return results
 
-    def fit(self, result: Any, ref: TensorRef) -> np.ndarray[Any, Any]:
+    def fit(self, result: Any, place: Place) -> np.ndarray[Any, Any]:
         """The result as the array that the plan promises.
 
         Raises: ExecutionError if dtype or shape differ.
         """
         array = np.asarray(result)
-        if array.dtype != DTYPES[ref.dtype].numpy or array.shape != ref.shape:
+        if array.dtype != DTYPES[place.dtype].numpy or array.shape != place.shape:
             raise ExecutionError(
                 f"{self.where()} gave {describe(array)} where the plan has "
-                f"{ref.dtype}{list(ref.shape or ())}"
+                f"{place.dtype}{list(place.shape or ())}"
             )
         return array
 
@@ -97,7 +105,10 @@ def make_operation(step: HostStep, label: str, threads: int) -> Operation:
             f"{label}: host step {step.name!r} has a malformed operator: "
             f"{type(error).__name__}: {error}"
         ) from error
-    return Operation(step, label, operator.reference)
+    drive = getattr(operator, "drive", None)
+    if step.bodies and drive is None:
+        raise EngineFormatError(f"{label}: host step {step.name!r}: {operator} runs no bodies")
+    return Operation(step, label, operator.reference, drive)
 
 
 def own(value: Any) -> Any:

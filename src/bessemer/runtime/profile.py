@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from bessemer.core import driver_abi as abi
-from bessemer.engine.plan import HostStep
+from bessemer.engine.plan import KernelStep
 from bessemer.runtime.bindings import address_of
-from bessemer.runtime.program import HostSegment, NativeSegment, Program
+from bessemer.runtime.program import EpochSegment, NativeSegment, Program
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Recorder:
         self._host: dict[int, int] = {}
 
     def add_host(self, step: int, nanoseconds: int) -> None:
-        """The time of one host step of the present run."""
+        """The time of one host or shape step of the present run."""
         self._host[step] = nanoseconds
 
     def collect(self, nanoseconds: int) -> None:
@@ -100,7 +100,9 @@ class Recorder:
         self._totals.append(nanoseconds / 1e3)
         position = 0
         for segment in self._program.segments:
-            if isinstance(segment, HostSegment):
+            if isinstance(segment, EpochSegment):
+                continue
+            if not isinstance(segment, NativeSegment):
                 self._add(segment.number, self._host[segment.number])
                 continue
             size = segment.jobs + 1
@@ -127,7 +129,7 @@ class Recorder:
     def _row(self, index: int, typical: np.ndarray[Any, Any]) -> ProfileRow:
         step = self._program.plan.steps[index]
         spent = float(np.mean(np.array(self._times[index])[typical]))
-        if isinstance(step, HostStep):
+        if not isinstance(step, KernelStep):
             return ProfileRow(index, step.name, "host", spent, 0, 0, "", step.sources)
         return ProfileRow(
             index, step.name, "kernel", spent, step.flops, step.bytes, step.rule, step.sources

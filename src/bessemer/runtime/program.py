@@ -9,15 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bessemer.core import driver_abi as abi
-from bessemer.core.dtypes import DTYPES
 from bessemer.core.errors import EngineFormatError
-from bessemer.engine.plan import BufferRef, EngineData, HostStep, KernelStep, Plan
+from bessemer.engine.plan import BufferRef, EngineData, HostStep, KernelStep, Plan, ShapeStep
+from bessemer.runtime.constants import Constants
 from bessemer.runtime.linker import LinkedCode
-from bessemer.runtime.memory import Region
 from bessemer.runtime.operators import Operation, make_operation
+from bessemer.runtime.places import Place, static_place
 from bessemer.runtime.pool import default_threads
-
-_SPACE_NUMBER = {"arena": 0, "constant": 1, "input": 2, "output": 3}
 
 # What other threads cost: waking them at the start, meeting them after each step. The speeds are
 # those of one core with vector units and data in its caches.
@@ -40,63 +38,115 @@ class NativeSegment(NamedTuple):
 
 
 class HostSegment(NamedTuple):
-    """One host step with its operator."""
+    """One host step with its operator and the bodies that it runs.
+
+    In a symbolic plan the places follow from the shapes.
+    """
 
     step: HostStep
     number: int
     operation: Operation
+    bodies: "dict[str, Program]"
+    inputs: tuple[Place | None, ...] = ()
+    outputs: tuple[Place | None, ...] = ()
 
 
-Segment = NativeSegment | HostSegment
+class ShapeSegment(NamedTuple):
+    """One shape step; place and content follow from the shapes."""
+
+    step: ShapeStep
+    number: int
+    place: Place | None = None
+    content: np.ndarray[Any, Any] | None = None
 
 
-class Patch(NamedTuple):
-    """Kernel arguments that point into one binding: argument number and byte offset."""
+class EpochSegment(NamedTuple):
+    """The beginning of an epoch: from here on more symbols are known."""
 
-    argument: int
-    byte: int
+    epoch: int
 
 
-class Template(NamedTuple):
-    """Job table and arguments without the addresses that a context fills in."""
+Segment = NativeSegment | HostSegment | ShapeSegment | EpochSegment
 
-    spaces: np.ndarray[Any, Any]
-    offsets: np.ndarray[Any, Any]
+
+class Jobs(NamedTuple):
+    """The job table: functions, flags, and where the arguments of each job start.
+
+    A job's arguments are pointers, then scalars; all jobs together have `arguments` of them.
+    """
+
     functions: np.ndarray[Any, Any]
     starts: np.ndarray[Any, Any]
     flags: np.ndarray[Any, Any]
-    patches: dict[tuple[str, int], tuple[Patch, ...]]
+    arguments: int
+
+
+class Template(NamedTuple):
+    """The arguments of a static plan without the addresses that a context fills in.
+
+    `bases` is 0 for what lies in the arena and 1 for what has its address in `offsets` already.
+    `patches` are (argument, byte) pairs of the arguments that point into a binding.
+    """
+
+    bases: np.ndarray[Any, Any]
+    offsets: np.ndarray[Any, Any]
+    patches: dict[tuple[str, int], tuple[tuple[int, int], ...]]
+
+
+class Linked(NamedTuple):
+    """Machine code in memory, and the object that holds its driver."""
+
+    code: LinkedCode
+    driver: bytes
+
+
+def link(objects: Sequence[bytes], label: str) -> Linked:
+    """Links the objects of a variant. Raises: EngineFormatError if there is no driver in them."""
+    code = LinkedCode(objects, label)
+    owner = code.owner(abi.RUN)
+    if owner is None:
+        raise EngineFormatError(
+            f"{label} holds no driver of ABI version {abi.DRIVER_ABI} ({abi.RUN}); build it again"
+        )
+    return Linked(code, objects[owner])
 
 
 class Program:
-    """What `Engine` and its contexts share."""
+    """What the contexts of a plan share."""
 
-    def __init__(self, data: EngineData, variant: str | None, constants: "Constants") -> None:
-        self.variant = variant
-        self.plan: Plan = data.plan_of(variant) if variant is not None else data.plan
+    def __init__(
+        self, plan: Plan, linked: Linked | None, constants: Constants, label: str
+    ) -> None:
+        """`linked` may be None if the plan has no kernels.
+
+        Raises: EngineFormatError if a kernel is missing or an operator is unknown.
+        """
+        self.plan = plan
+        self.linked = linked
         self.constants = constants
-        self.label = f"engine {self.plan.name!r}" + (f" ({variant})" if variant else "")
-        kernels = [step for step in self.plan.steps if isinstance(step, KernelStep)]
-        self.code: LinkedCode | None = None
-        self.driver: bytes | None = None
-        if kernels:
-            if variant is None:
-                raise EngineFormatError(f"{self.label} has kernels but no machine code")
-            objects = data.objects[variant]
-            self.code = LinkedCode(objects, self.label)
-            owner = self.code.owner(abi.RUN)
-            if owner is None:
-                raise EngineFormatError(
-                    f"{self.label} holds no driver of ABI version {abi.DRIVER_ABI} ({abi.RUN}); "
-                    "build it again"
-                )
-            self.driver = objects[owner]
+        self.label = label
+        kernels = [step for step in plan.steps if isinstance(step, KernelStep)]
+        if kernels and linked is None:
+            raise EngineFormatError(f"{label} has kernels but no machine code")
         self.segments = self._cut()
-        self.template = self._template(kernels)
+        self.jobs = self._jobs(kernels)
+        self.template = None if plan.is_symbolic else self._template(kernels)
         self.is_native = (
             len(self.segments) == 1 and isinstance(self.segments[0], NativeSegment)
-            and all(binding.source is None for binding in self.plan.outputs)
+            and all(binding.source is None for binding in plan.outputs)
         )
+
+    @staticmethod
+    def of(data: EngineData, variant: str | None, constants: Constants) -> "Program":
+        """The program of one variant of an engine. Raises: EngineFormatError."""
+        plan = data.plan_of(variant) if variant is not None else data.plan
+        label = f"engine {plan.name!r}" + (f" ({variant})" if variant else "")
+        linked = None
+        plans = (plan, *plan.inner_plans)
+        if variant is not None and any(
+                isinstance(step, KernelStep) for each in plans for step in each.steps):
+            linked = link(data.objects[variant], label)
+        return Program(plan, linked, constants, label)
 
     def _cut(self) -> tuple[Segment, ...]:
         segments: list[Segment] = []
@@ -112,14 +162,35 @@ class Program:
                 done += len(pending)
                 pending.clear()
 
-        for index, step in enumerate(self.plan.steps):
+        epoch = 0
+        for index, step in enumerate((*self.plan.steps, None)):
+            while epoch < len(self.plan.epochs) and self.plan.epochs[epoch] == index:
+                flush()
+                epoch += 1
+                segments.append(EpochSegment(epoch))
             if isinstance(step, KernelStep):
                 pending.append(index)
-            else:
+            elif step is not None:
                 flush()
-                segments.append(HostSegment(step, index, self._operation(step)))
+                segments.append(self._segment(step, index))
         flush()
         return tuple(segments)
+
+    def _segment(self, step: HostStep | ShapeStep, index: int) -> Segment:
+        if isinstance(step, ShapeStep):
+            return ShapeSegment(step, index)
+        bodies = {
+            name: Program(body, self.linked, self.constants, f"{self.label}, {step.name} {name}")
+            for name, body in step.bodies.items()
+        }
+        segment = HostSegment(step, index, self._operation(step), bodies)
+        if self.plan.is_symbolic:
+            return segment
+        inputs, outputs = (
+            tuple(None if ref is None else static_place(ref) for ref in refs)
+            for refs in (step.inputs, step.outputs)
+        )
+        return segment._replace(inputs=inputs, outputs=outputs)
 
     def _operation(self, step: HostStep) -> Operation:
         threads = self.plan.options.get("threads")
@@ -131,27 +202,36 @@ class Program:
         assert isinstance(step, KernelStep)
         return step
 
-    def _template(self, kernels: list[KernelStep]) -> Template:
-        refs: list[BufferRef] = []
+    def _jobs(self, kernels: list[KernelStep]) -> Jobs:
         starts, functions, flags = [], [], []
-        patches: dict[tuple[str, int], list[Patch]] = {}
+        count = 0
         for number, step in enumerate(kernels):
-            assert self.code is not None
-            starts.append(len(refs))
-            functions.append(self.code.address(step.symbol))
+            assert self.linked is not None
+            starts.append(count)
+            functions.append(self.linked.code.address(step.symbol))
             following = kernels[number + 1] if number + 1 < len(kernels) else None
             flags.append(_flags(step, following))
-            for ref in step.args:
-                if ref.space in ("input", "output"):
-                    patch = Patch(len(refs), ref.byte)
-                    patches.setdefault((ref.space, ref.offset), []).append(patch)
-                refs.append(ref)
+            count += len(step.args) + len(step.scalars)
+        return Jobs(
+            np.array(functions, np.uint64), np.array(starts, np.uint64),
+            np.array(flags, np.uint64), count,
+        )
+
+    def _template(self, kernels: list[KernelStep]) -> Template:
+        refs: list[BufferRef] = [ref for step in kernels for ref in step.args]
+        patches: dict[tuple[str, int], list[tuple[int, int]]] = {}
+        offsets = []
+        for argument, ref in enumerate(refs):
+            if ref.space in ("input", "output"):
+                patches.setdefault((ref.space, ref.offset), []).append((argument, int(ref.byte)))
+                offsets.append(0)
+            elif ref.space == "constant":
+                offsets.append(self.constants.address_of(ref.offset, int(ref.size_bytes)))
+            else:
+                offsets.append(ref.offset)
         return Template(
-            np.array([_SPACE_NUMBER[ref.space] for ref in refs], np.uint8),
-            np.array([ref.offset if ref.space in ("arena", "constant") else 0 for ref in refs],
-                     np.uint64),
-            np.array(functions, np.uint64), np.array(starts, np.uint64), np.array(flags, np.uint64),
-            {key: tuple(found) for key, found in patches.items()},
+            np.array([0 if ref.space == "arena" else 1 for ref in refs], np.uint8),
+            np.array(offsets, np.uint64), {key: tuple(found) for key, found in patches.items()},
         )
 
 
@@ -162,10 +242,13 @@ def worth_waking(kernels: Sequence[KernelStep]) -> bool:
     """
     if any(step.parallel and not step.flops and not step.bytes for step in kernels):
         return True
-    seconds = sum(
-        max(step.flops / _FLOPS_PER_SECOND, step.bytes / _BYTES_PER_SECOND) for step in kernels
-    )
-    return seconds >= _WAKE_SECONDS + _BARRIER_SECONDS * len(kernels)
+    return is_long([(step.flops, step.bytes) for step in kernels])
+
+
+def is_long(work: Sequence[tuple[int, int]]) -> bool:
+    """True if steps with so many operations and bytes take longer than waking other threads."""
+    seconds = sum(max(f / _FLOPS_PER_SECOND, b / _BYTES_PER_SECOND) for f, b in work)
+    return seconds >= _WAKE_SECONDS + _BARRIER_SECONDS * len(work)
 
 
 def _flags(step: KernelStep, following: KernelStep | None) -> int:
@@ -173,39 +256,3 @@ def _flags(step: KernelStep, following: KernelStep | None) -> int:
     serial = not step.parallel and following is not None and not following.parallel
     flags = abi.FLAG_PARALLEL if step.parallel else 0
     return flags | (abi.FLAG_BARRIER if step.barrier_after and not serial else 0)
-
-
-class Constants:
-    """The constant blob in memory: bytes, address, and typed read-only views."""
-
-    def __init__(self, blob: np.ndarray[Any, Any], owner: Any = None) -> None:
-        self.blob = blob
-        self.owner = owner
-        self.address = int(blob.__array_interface__["data"][0])
-
-    @staticmethod
-    def gather(data: EngineData) -> "Constants":
-        """Copies constants that were built in memory into one aligned blob."""
-        size = data.constant_bytes
-        region = Region(size, huge=True)
-        blob = region.array(0, size)
-        for offset, array in data.constants:
-            if array.dtype.hasobject:
-                raise EngineFormatError(
-                    f"plan {data.plan.name!r}: the constant at {offset} holds Python objects"
-                )
-            flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-            blob[offset : offset + flat.nbytes] = flat
-        blob.flags.writeable = False
-        return Constants(blob, region)
-
-    def view(self, ref: BufferRef, dtype: str, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-        """A typed view of a constant."""
-        return typed_view(self.blob, ref.offset, ref.size_bytes, dtype, shape)
-
-
-def typed_view(
-    blob: np.ndarray[Any, Any], offset: int, size: int, dtype: str, shape: tuple[int, ...]
-) -> np.ndarray[Any, Any]:
-    """Bytes of a uint8 array seen as a dense tensor."""
-    return blob[offset : offset + size].view(DTYPES[dtype].numpy).reshape(shape)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from bessemer.engine.manifest import encode_plan
-from bessemer.engine.plan import EngineData, KernelStep, Plan
+from bessemer.engine.plan import EngineData, HostStep, KernelStep, Plan
 from bessemer.runtime.bindings import shape_text
 
 
@@ -48,10 +48,15 @@ def _steps(plan: Plan) -> list[str]:
             lines.append(f"  {index:4} {step.name}: {what}{work}{sources}")
             lines += [f"       schedule {line}" for line in step.schedule.splitlines()]
             lines += [f"       {note}" for note in step.notes]
-        else:
+        elif isinstance(step, HostStep):
             operator = step.operator.get("op", "?")
             why = f": {step.reason}" if step.reason else ""
             lines.append(f"  {index:4} {step.name}: {operator} on the host{why}{sources}")
+            for name, body in step.bodies.items():
+                lines += [f"       {name} {line}" for line in _steps(body)]
+        else:
+            values = ", ".join(map(str, step.values[:16]))
+            lines.append(f"  {index:4} {step.name}: the shape ({values}){sources}")
     return lines
 
 

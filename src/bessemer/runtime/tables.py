@@ -16,35 +16,38 @@ _STAGING_ALIGNMENT = 64
 class Tables:
     """Argument arrays, jobs and one request for each native segment of a program.
 
-    They are filled once; a run only writes the addresses of bindings that changed.
+    Those of a static plan are filled once; a run only writes addresses of bindings that changed.
     """
 
-    def __init__(self, program: Program, arena_address: int) -> None:
-        template = program.template
+    def __init__(self, program: Program, arena_address: int = 0) -> None:
+        found, template = program.jobs, program.template
         self._mask = program.plan.binding_alignment - 1
-        count, jobs = len(template.spaces), len(template.functions)
+        count, jobs = found.arguments, len(found.functions)
         self._segments = [s for s in program.segments if isinstance(s, NativeSegment)]
         jobs_at = round_up(8 * count, 64)
         requests_at = round_up(jobs_at + abi.JOB_BYTES * jobs, 64)
         self._region = Region(requests_at + abi.REQUEST_BYTES * len(self._segments))
         base = self._region.address
-        bases = np.array([arena_address, program.constants.address, 0, 0], np.uint64)
-        self._region.array(0, 8 * count).view(np.uint64)[:] = (
-            bases[template.spaces] + template.offsets
-        )
+        self.arguments = self._region.array(0, 8 * count).view(np.uint64)
+        if template is not None:
+            bases = np.array([arena_address, 0], np.uint64)
+            self.arguments[:] = bases[template.bases] + template.offsets
         table = self._region.array(jobs_at, abi.JOB_BYTES * jobs).view(np.uint64).reshape(jobs, 4)
-        table[:, 0] = template.functions
-        table[:, 1] = template.starts * np.uint64(8) + np.uint64(base)
-        table[:, 2] = template.flags
+        table[:, 0] = found.functions
+        table[:, 1] = found.starts * np.uint64(8) + np.uint64(base)
+        table[:, 2] = found.flags
         self.requests = [
             base + requests_at + abi.REQUEST_BYTES * i for i in range(len(self._segments))
         ]
         for address, segment in zip(self.requests, self._segments, strict=True):
             _put(address + abi.REQUEST_JOBS, base + jobs_at + abi.JOB_BYTES * segment.first)
             _put(address + abi.REQUEST_COUNT, segment.jobs)
-        self._arguments = (ctypes.c_uint64 * count).from_address(base)
-        self._inputs = _patches(program, "input")
-        self._outputs = _patches(program, "output")
+        self._words = (ctypes.c_uint64 * count).from_address(base)
+        patches = {} if template is None else template.patches
+        self._inputs = [(key[1], key, found) for key, found in patches.items() if key[0] == "input"]
+        self._outputs = [
+            (key[1], key, found) for key, found in patches.items() if key[0] == "output"
+        ]
         self._bound: dict[tuple[str, int], int] = {}
         self._staging: dict[int, np.ndarray[Any, Any]] = {}
 
@@ -64,7 +67,7 @@ class Tables:
 
     def bind(self, inputs: list[Any], outputs: list[Any]) -> None:
         """Points the kernels at these arrays; an input that lies badly is copied first."""
-        bound, arguments = self._bound, self._arguments
+        bound, arguments = self._bound, self._words
         for index, key, patches in self._inputs:
             address = self._input_address(index, inputs[index])
             if bound.get(key) != address:
@@ -84,7 +87,7 @@ class Tables:
             if not address & self._mask:
                 return address
         staging = self._staging.get(index)
-        if staging is None:
+        if staging is None or staging.shape != array.shape:
             alignment = max(self._mask + 1, _STAGING_ALIGNMENT)
             staging = empty_aligned(array.shape, array.dtype, array.nbytes, alignment)
             self._staging[index] = staging
@@ -94,13 +97,6 @@ class Tables:
     def close(self) -> None:
         """Frees the tables."""
         self._region.close()
-
-
-def _patches(program: Program, space: str) -> list[tuple[int, tuple[str, int], list[Any]]]:
-    return [
-        (key[1], key, [(patch.argument, patch.byte) for patch in patches])
-        for key, patches in program.template.patches.items() if key[0] == space
-    ]
 
 
 def _put(address: int, value: int) -> None:
