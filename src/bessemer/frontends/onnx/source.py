@@ -77,5 +77,12 @@ class Writer(Protocol):
     ) -> Value:
         """A node of the newest opset on behalf of `node`; returns its first output.
 
-        An output that is named is bound to that name of the source model.
+        An output that is named is bound to that name of the source model. Operators of another
+        domain have it in front of their name.
         """
+
+    def add_all(
+        self, node: SourceNode, op_type: str, inputs: Sequence[Value | None],
+        outputs: Sequence[str], **attributes: Any,
+    ) -> list[Value]:
+        """Like `add`, for as many outputs as there are names, empty ones included."""

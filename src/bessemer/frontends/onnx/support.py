@@ -20,7 +20,7 @@ from bessemer.frontends.onnx.proto import (
     opsets_of,
 )
 from bessemer.frontends.onnx.structure import node_label
-from bessemer.frontends.onnx.versions.table import replacements
+from bessemer.frontends.onnx.versions.table import adapted_types, replacements
 
 COMPILED, OPAQUE, EXPANDED, UNSUPPORTED = "compiled", "opaque", "expanded", "unsupported"
 OFFLOADED = "offloaded"
@@ -107,9 +107,10 @@ def classify(domain: str, op_type: str, opset: int) -> tuple[str, str]:
     """How an operator is handled (see NodeSupport), and why not if it is not."""
     if domain == "" and op_type == "Constant":
         return COMPILED, ""
-    kinds = [
-        _classify_newest(domain, name) for name in replacements(domain, op_type, opset)
-    ]
+    kinds = []
+    for name in replacements(domain, op_type, opset):
+        owner, _, plain = name.rpartition(".")
+        kinds.append(_classify_newest(owner, plain))
     for order in (UNSUPPORTED, OPAQUE, EXPANDED):
         for kind, reason in kinds:
             if kind == order:
@@ -141,11 +142,18 @@ def _classify_newest(domain: str, op_type: str) -> tuple[str, str]:
 
 
 def _unknown(domain: str, op_type: str) -> str:
-    if domain:
-        return f"operators of the domain {domain!r} are not known"
-    names = {schema.name for schema in onnx.defs.get_all_schemas() if not schema.domain}
+    if not domain:
+        what = "no such operator in ONNX"
+        names = {schema.name for schema in onnx.defs.get_all_schemas() if not schema.domain}
+    else:
+        what = f"not one of the operators of {domain} that are known"
+        inside = [name.rpartition(".") for name in OPERATORS.names()]
+        names = {plain for owner, _, plain in inside if owner == domain}
+        names.update(adapted_types(domain))
+        if not names:
+            return f"operators of the domain {domain!r} are not known"
     near = difflib.get_close_matches(op_type, sorted(names), n=1)
-    return f"no such operator in ONNX{f'; did the exporter mean {near[0]}?' if near else ''}"
+    return what + (f"; did the exporter mean {near[0]}?" if near else "")
 
 
 def _check_against_schema(node: Any, domain: str, opset: int, where: str) -> None:

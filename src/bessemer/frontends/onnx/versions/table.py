@@ -21,10 +21,11 @@ class Step:
     until: int
     adapter: Adapter
     becomes: tuple[str, ...]
-    """The operators that the adapter writes, where it is not the same one."""
+    """Names of the operators that the adapter writes, where it is not the same one."""
 
 
 _STEPS: dict[tuple[str, str], list[Step]] = {}
+_PACKAGES = ("bessemer.frontends.onnx.versions", "bessemer.frontends.onnx.contrib")
 _loaded = False
 
 
@@ -48,9 +49,9 @@ def steps(domain: str, op_type: str) -> list[Step]:
     global _loaded
     if not _loaded:
         _loaded = True
-        package = importlib.import_module("bessemer.frontends.onnx.versions")
-        for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda m: m.name):
-            importlib.import_module(f"{package.__name__}.{module.name}")
+        for package in map(importlib.import_module, _PACKAGES):
+            for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda m: m.name):
+                importlib.import_module(f"{package.__name__}.{module.name}")
     return _STEPS.get((domain, op_type), [])
 
 
@@ -78,9 +79,15 @@ def adapt(node: SourceNode, writer: Writer) -> SourceNode | None:
     return None
 
 
+def adapted_types(domain: str) -> list[str]:
+    """The operators of a domain that have adapters."""
+    steps(domain, "")
+    return sorted(op_type for known, op_type in _STEPS if known == domain)
+
+
 def replacements(domain: str, op_type: str, opset: int) -> tuple[str, ...]:
-    """The operators of the newest opset that stand for an operator of an older one."""
-    names: tuple[str, ...] = (op_type,)
+    """Names of the operators of the newest opset that stand for an operator, with their domain."""
+    names: tuple[str, ...] = (f"{domain}.{op_type}" if domain else op_type,)
     for step in steps(domain, op_type):
         if step.until >= opset and step.becomes:
             names = step.becomes
