@@ -45,7 +45,7 @@ def answer(x: np.ndarray) -> np.ndarray:
 
 def used(context: ExecutionContext, space: str) -> int:
     """The address at which the kernels found the binding in the last run."""
-    return context._tables._bound[space, 0]
+    return context._runner.tables._bound[space, 0]
 
 
 def odd(array: np.ndarray) -> np.ndarray:

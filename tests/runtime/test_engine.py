@@ -127,16 +127,16 @@ def test_a_taken_pool_is_not_waited_for(made, x) -> None:
     with Engine(made[0]).create_context(3) as context:
         # The bare request writes where the last run's output lies, so that is kept.
         kept = [context.run(x)]
-        request = context._tables.requests[0]
-        busy = ctypes.c_int32.from_address(context._pool.address + driver_abi.POOL_BUSY)
-        assert context._pool.run(request) == 3
+        request = context._runner.tables.requests[0]
+        busy = ctypes.c_int32.from_address(context._runner.pool.address + driver_abi.POOL_BUSY)
+        assert context._runner.pool.run(request) == 3
         busy.value = 1
         try:
-            assert context._pool.run(request) == 1
+            assert context._runner.pool.run(request) == 1
             kept.append(context.run(x))
         finally:
             busy.value = 0
-        assert context._pool.run(request) == 3
+        assert context._runner.pool.run(request) == 3
         for result in kept:
             np.testing.assert_array_equal(result["y"], tiny_answer(x, made[1]))
 

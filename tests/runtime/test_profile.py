@@ -72,7 +72,7 @@ def test_tiny_work_stays_on_one_thread(x) -> None:
         with Engine(with_plan(data, steps=steps)).create_context(2) as context:
             # The bare request writes where the last run's output lies, so that is kept.
             kept = context.run(x)
-            threads = context._pool.run(context._tables.requests[0])
+            threads = context._runner.pool.run(context._runner.tables.requests[0])
             assert kept
             assert context.profile(x, runs=1).threads == threads
             return threads

@@ -1,4 +1,4 @@
-"""An execution context: one arena, one set of tables, and the way of one inference."""
+"""An execution context: what users run an engine with."""
 
 import concurrent.futures
 import threading
@@ -10,17 +10,15 @@ from typing import Any
 import numpy as np
 
 from bessemer.core.errors import ExecutionError, InputError
-from bessemer.runtime import pool as pools
-from bessemer.runtime.bindings import Signature, make_output
-from bessemer.runtime.frame import Frame, deliver, use_given
-from bessemer.runtime.memory import Region
-from bessemer.runtime.nested import make_body
-from bessemer.runtime.places import static_place
+from bessemer.runtime.bindings import Signature
 from bessemer.runtime.profile import Profile, Recorder
-from bessemer.runtime.program import HostSegment, NativeSegment, Program
-from bessemer.runtime.tables import Tables
+from bessemer.runtime.program import NativeSegment, Program
+from bessemer.runtime.runner import Outputs, Runner
 
-Outputs = dict[str, Any]
+
+def make_runner(program: Program, signature: Signature, threads: int) -> Runner:
+    """The runner of a program, by the kind of its plan."""
+    return Runner(program, signature, threads, make_runner)
 
 
 class ExecutionContext:
@@ -32,29 +30,11 @@ class ExecutionContext:
 
     def __init__(self, program: Program, signature: Signature, threads: int) -> None:
         self._program = program
-        self._signature = signature
         self._threads_wanted = threads
-        self._threads = 1
         self._lock = threading.Lock()
         self._executor: concurrent.futures.ThreadPoolExecutor | None = None
         self._closed = False
-        self._pool: pools.Pool | None = None
-        plan = program.plan
-        self._mask = plan.binding_alignment - 1
-        self._region = Region(plan.arena_bytes, huge=True)
-        self._arena = self._region.array(0, plan.arena_bytes)
-        self._tables = Tables(program, self._region.address)
-        self._sources = [
-            (index, static_place(binding.source)) for index, binding in enumerate(plan.outputs)
-            if binding.source is not None
-        ]
-        self._names = [binding.name for binding in plan.outputs]
-        self._inner: list[ExecutionContext] = []
-        self._bodies = {
-            segment.number: {name: self._body(body) for name, body in segment.bodies.items()}
-            for segment in program.segments
-            if isinstance(segment, HostSegment) and segment.bodies
-        }
+        self._runner = make_runner(program, signature, threads)
 
     # --- the public face -------------------------------------------------------------------------
 
@@ -68,7 +48,9 @@ class ExecutionContext:
         Raises: InputError, ExecutionError.
         """
         with self._lock:
-            return self._run(inputs, outputs, None)
+            if self._closed:
+                self._check_open()
+            return self._runner.run(inputs, outputs)
 
     def enqueue(
         self, inputs: Any = None, *, outputs: Mapping[str, Any] | None = None
@@ -90,35 +72,38 @@ class ExecutionContext:
         recorder = Recorder(self._program)
         with self._lock:
             self._check_open()
-            self._tables.set_stamps(recorder.address)
+            self._runner.set_stamps(recorder)
             try:
                 for turn in range(warmup + runs):
                     start = time.perf_counter_ns()
-                    self._run(inputs, None, recorder)
+                    self._runner.run(inputs, None, recorder)
                     spent = time.perf_counter_ns() - start
                     if turn >= warmup:
                         recorder.collect(spent)
             finally:
-                self._tables.set_stamps(0)
+                self._runner.set_stamps(None)
         shared = any(isinstance(s, NativeSegment) and s.parallel for s in self._program.segments)
-        return recorder.result(self._threads if shared else 1)
+        return recorder.result(self._runner.threads if shared else 1)
 
     def measured_peak_bytes(self, inputs: Any = None) -> int:
         """The end of the last arena byte that a run writes, found with two fill patterns.
 
         A check of the memory plan, not a way to run: it takes two inferences.
         """
-        touched = np.zeros(len(self._arena), bool)
         with self._lock:
             self._check_open()
+            arenas = self._runner.arenas
+            touched = [np.zeros(len(arena), bool) for arena in arenas]
             for pattern in (0xA5, 0x5A):
-                self._arena[:] = pattern
-                self._clear_zeroed()
-                self._run(inputs, None, None)
-                touched |= self._arena != pattern
-            self._clear_zeroed()
-        places = np.flatnonzero(touched)
-        return int(places[-1]) + 1 if len(places) else 0
+                for arena in arenas:
+                    arena[:] = pattern
+                self._runner.clear_zeroed()
+                self._runner.run(inputs)
+                for places, arena in zip(touched, arenas, strict=True):
+                    places |= arena != pattern
+            self._runner.clear_zeroed()
+        ends = [np.flatnonzero(places)[-1:] + 1 for places in touched]
+        return sum(int(end.sum()) for end in ends)
 
     @property
     def threads(self) -> int:
@@ -128,7 +113,7 @@ class ExecutionContext:
     @property
     def arena_bytes(self) -> int:
         """Planned bytes of the arena."""
-        return self._program.plan.arena_bytes
+        return self._runner.arena_bytes
 
     def close(self) -> None:
         """Waits for running work and frees the arena; the context cannot run afterwards."""
@@ -138,11 +123,11 @@ class ExecutionContext:
             executor.shutdown(wait=True)
         with self._lock:
             self._closed = True
-            for inner in self._inner:
-                inner.close()
-            self._arena = np.empty(0, np.uint8)
-            self._region.close()
-            self._tables.close()
+            self._runner.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ExecutionError(f"{self._program.label}: this context is closed; make a new one")
 
     def __enter__(self) -> "ExecutionContext":
         return self
@@ -152,79 +137,3 @@ class ExecutionContext:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    # --- one run ---------------------------------------------------------------------------------
-
-    def _body(self, program: Program) -> Any:
-        """What runs a body of control flow: a context of its own, inside this one."""
-        plan = program.plan
-        signature = Signature(program.label, plan.inputs, plan.outputs)
-        context = ExecutionContext(program, signature, self._threads_wanted)
-        self._inner.append(context)
-        return make_body(plan, context)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ExecutionError(f"{self._program.label}: this context is closed; make a new one")
-
-    def _clear_zeroed(self) -> None:
-        for ref in self._program.plan.zeroed:
-            self._arena[ref.offset : ref.offset + int(ref.size_bytes)] = 0
-
-    def _run(
-        self, inputs: Any, given: Mapping[str, Any] | None, recorder: Recorder | None
-    ) -> Outputs:
-        self._check_open()
-        arrays = self._signature.arrays(inputs)
-        made = [make_output(spec, self._mask) for spec in self._signature.outputs]
-        if given is not None:
-            use_given(self._signature, given, made, arrays, self._mask)
-        self._tables.bind(arrays, made)
-        program = self._program
-        if program.is_native:
-            self._call(0)
-        else:
-            self._run_mixed(arrays, made, recorder)
-        if given:
-            for index, name in enumerate(self._names):
-                if name in given:
-                    made[index] = deliver(self._signature, name, given[name], made[index])
-        # As many names as values; a strict zip would take twice the time.
-        return dict(zip(self._names, made))
-
-    def _run_mixed(
-        self, arrays: list[Any], made: list[Any], recorder: Recorder | None
-    ) -> None:
-        """Native calls and host steps in turn, then outputs that are copied from elsewhere."""
-        frame = Frame(
-            [self._arena], self._program.constants, arrays, made,
-            [None] * self._program.plan.host_slots,
-        )
-        number = 0
-        for segment in self._program.segments:
-            if isinstance(segment, NativeSegment):
-                self._call(number)
-                number += 1
-                continue
-            assert isinstance(segment, HostSegment)
-            start = time.perf_counter_ns()
-            frame.run_host(segment, self._bodies.get(segment.number))
-            if recorder is not None:
-                recorder.add_host(segment.number, time.perf_counter_ns() - start)
-        for index, source in self._sources:
-            frame.fetch(source, index)
-
-    def _call(self, number: int) -> None:
-        """Runs one native segment."""
-        pool = self._pool
-        if pool is None or pool is not pools.current_pool():
-            pool = self._ready_pool()
-        pool.run(self._tables.requests[number])
-
-    def _ready_pool(self) -> pools.Pool:
-        """The pool; looked up again where there is none yet, as in a new child process."""
-        assert self._program.linked is not None
-        self._pool = pools.get_pool(self._program.linked.driver)
-        self._threads = self._pool.grow(self._threads_wanted)
-        self._tables.set_pool(self._pool.address, self._threads)
-        return self._pool

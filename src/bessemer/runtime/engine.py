@@ -14,11 +14,12 @@ from bessemer.engine.file import write_engine
 from bessemer.engine.plan import Binding, EngineData, MemoryReport, MemoryRow, Plan, Step
 from bessemer.runtime.bindings import Signature
 from bessemer.runtime.constants import Constants
-from bessemer.runtime.context import ExecutionContext, Outputs
+from bessemer.runtime.context import ExecutionContext
 from bessemer.runtime.pool import check_threads, default_threads
 from bessemer.runtime.profile import Profile
 from bessemer.runtime.program import Program
 from bessemer.runtime.report import engine_report, engine_text
+from bessemer.runtime.runner import Outputs
 from bessemer.runtime.select import choose_variant
 
 
