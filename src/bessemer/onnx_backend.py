@@ -1,7 +1,8 @@
 """ONNX's own backend interface: `prepare`, `run_model`, `run_node`, by the path that users take.
 
 `onnx.backend.test` and other tools that speak `onnx.backend.base.Backend` use this module as the
-backend. A model with symbolic dimensions is built at its first run, for the shapes it then sees.
+backend. A model with symbolic dimensions is built at its first run, for the shapes it then sees; so
+is one with inputs whose contents decide shapes (axes, sizes), for the contents it then sees.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,12 +20,13 @@ from bessemer.frontends import import_model
 from bessemer.frontends.onnx import check_model
 from bessemer.frontends.onnx.arrays import from_onnx, to_onnx
 from bessemer.frontends.onnx.types import number_of
+from bessemer.ir.contents import fix_contents, form_inputs
 from bessemer.ir.graph import Graph, Value
 from bessemer.ir.types import TensorType
 from bessemer.runtime.engine import Engine
 
 _MOST_ENGINES = 16
-"""A prepared model keeps this many engines for different input shapes."""
+"""A prepared model keeps this many engines for different shapes and contents of inputs."""
 
 
 # Inputs and outputs are arrays, lists (sequences) or None (empty optionals); the proto classes of
@@ -38,8 +40,9 @@ class BessemerRep(BackendRep):  # type: ignore[misc]
         self._options = {"strict": False, **options}
         self._graph = import_model(model)
         self._output_names = [value.name for value in self._graph.outputs]
+        self._graphs: dict[tuple[Any, ...], Graph] = {}
         self._engines: dict[tuple[Any, ...], Engine] = {}
-        if not _needs_shapes(self._graph):
+        if not _needs_shapes(self._graph) and not form_inputs(self._graph):
             self._engines[()] = build(self._graph, **self._options)
 
     @property
@@ -61,7 +64,10 @@ class BessemerRep(BackendRep):  # type: ignore[misc]
         for value in self._graph.inputs:
             if value.name in feeds:
                 feeds[value.name] = from_onnx(feeds[value.name], value.type)
-        outputs = self._engine(feeds).run(feeds)
+        engine = self._engine(feeds)
+        # Inputs that decided the form of the results are constants of the engine.
+        fixed = set(self.input_names) - {binding.name for binding in engine.inputs}
+        outputs = engine.run({name: x for name, x in feeds.items() if name not in fixed})
         ordered = [to_onnx(outputs[value.name], value.type) for value in self._graph.outputs]
         made: tuple[Any, ...] = namedtupledict("Outputs", self._output_names)(*ordered)
         return made
@@ -81,17 +87,30 @@ class BessemerRep(BackendRep):  # type: ignore[misc]
     def _engine(self, feeds: Mapping[str, Any]) -> Engine:
         if () in self._engines:
             return self._engines[()]
-        shapes = {
-            value.name: np.asarray(feeds[value.name]).shape
+        shapes = tuple(sorted(
+            (value.name, np.asarray(feeds[value.name]).shape)
             for value in self._graph.inputs
             if _is_open(value) and value.name in feeds
+        ))
+        if shapes not in self._graphs:
+            _make_room(self._graphs)
+            self._graphs[shapes] = import_model(self._model, shapes=dict(shapes) or None)
+        graph = self._graphs[shapes]
+        contents = {
+            value.name: np.asarray(feeds[value.name])
+            for value in form_inputs(graph) if value.name in feeds
         }
-        key = tuple(sorted(shapes.items()))
+        key = (shapes, *((name, array.tobytes()) for name, array in contents.items()))
         if key not in self._engines:
-            if len(self._engines) >= _MOST_ENGINES:
-                self._engines.pop(next(iter(self._engines)))
-            self._engines[key] = build(self._model, shapes=shapes, **self._options)
+            _make_room(self._engines)
+            self._engines[key] = build(fix_contents(graph, contents), **self._options)
         return self._engines[key]
+
+
+def _make_room(cache: dict[Any, Any]) -> None:
+    """Drops the oldest entry of a full cache."""
+    if len(cache) >= _MOST_ENGINES:
+        cache.pop(next(iter(cache)))
 
 
 def _is_open(value: Value) -> bool:

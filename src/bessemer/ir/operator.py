@@ -69,6 +69,8 @@ class Operator:
     """Relative tolerance by dtype name where the tests' default is too strict; comment why."""
     deterministic: ClassVar[bool] = True
     """False for operators whose result is random; they are never folded or merged."""
+    form_inputs: ClassVar[tuple[int, ...]] = ()
+    """Positions of inputs whose contents decide the form of the result: axes, sizes, pads ..."""
 
     # The inputs of each operator differ, so the base declares them loosely (Any).
     def infer(self, *inputs: Any, **_: Any) -> Any:

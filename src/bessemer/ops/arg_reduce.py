@@ -109,6 +109,7 @@ class Cumulative(Operator):
     exclusive: int = 0
     reverse: int = 0
 
+    form_inputs: ClassVar[tuple[int, ...]] = (1,)
     fusion = FusionClass.REDUCTION
     neutral: ClassVar[int] = 0
     samples: ClassVar[tuple[Sample, ...]] = (

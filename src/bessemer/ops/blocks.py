@@ -266,6 +266,7 @@ class CenterCropPad(Operator):
 
     axes: tuple[int, ...] = ()
 
+    form_inputs: ClassVar[tuple[int, ...]] = (1,)
     fusion = FusionClass.INJECTIVE
     samples = (
         sample("f32[5,6]", ints(3, 3)),

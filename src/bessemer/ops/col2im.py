@@ -1,7 +1,7 @@
 """Col2Im: columns of image blocks summed back into an image."""
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -33,6 +33,7 @@ class Col2Im(Operator):
     pads: tuple[int, ...] = ()
     strides: tuple[int, ...] = ()
 
+    form_inputs: ClassVar[tuple[int, ...]] = (1, 2)
     fusion = FusionClass.REDUCTION
     samples = (
         sample("f32[1,5,5]", ints(5, 5), ints(1, 5)),

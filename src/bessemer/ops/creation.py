@@ -35,6 +35,7 @@ class ConstantOfShape(Operator):
 
     value: Array | None = None
 
+    form_inputs: ClassVar[tuple[int, ...]] = (0,)
     fusion = FusionClass.INJECTIVE
     samples = (
         sample(ints(2, 3)),
@@ -82,6 +83,7 @@ class Range(Operator):
     dtype_attributes: ClassVar[tuple[str, ...]] = ("stash_type",)
     stash_type: str = "f32"
 
+    form_inputs: ClassVar[tuple[int, ...]] = (0, 1, 2)
     fusion = FusionClass.INJECTIVE
     samples = (
         sample(np.array(3), np.array(9), np.array(3)),

@@ -1,6 +1,6 @@
 """Reads at computed places: Gather, GatherElements, GatherND, OneHot, Where."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -226,6 +226,7 @@ class OneHot(Operator):
 
     axis: int = -1
 
+    form_inputs: ClassVar[tuple[int, ...]] = (1,)
     fusion = FusionClass.INJECTIVE
     samples = (
         sample("i64[4]", ints(3), np.array([0, 1], np.float32), low=-4, high=4),

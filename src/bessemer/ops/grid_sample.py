@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -215,6 +215,7 @@ class AffineGrid(Operator):
 
     align_corners: int = 0
 
+    form_inputs: ClassVar[tuple[int, ...]] = (1,)
     fusion = FusionClass.INJECTIVE
 
     def infer(self, theta: TensorType, size: TensorType) -> TensorType:

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -87,6 +87,7 @@ class Transpose(Operator):
 class Expand(Operator):
     """The data broadcast with a shape, both ways. Source: ONNX Expand-13."""
 
+    form_inputs: ClassVar[tuple[int, ...]] = (1,)
     fusion = FusionClass.INJECTIVE
     samples = (
         sample("f32[3,1]", ints(2, 1, 6)),
@@ -132,6 +133,7 @@ class Expand(Operator):
 class Tile(Operator):
     """The data repeated along each axis. Source: ONNX Tile-13."""
 
+    form_inputs: ClassVar[tuple[int, ...]] = (1,)
     fusion = FusionClass.INJECTIVE
     samples = (
         sample("f32[2,3]", ints(2, 2)),
@@ -256,6 +258,7 @@ class Split(Operator):
     axis: int = 0
     num_outputs: int = 0
 
+    form_inputs: ClassVar[tuple[int, ...]] = (1,)
     fusion = FusionClass.INJECTIVE
     samples = (
         sample("f32[6,2]", axis=0, num_outputs=3),

@@ -92,6 +92,7 @@ class Reduction(Operator):
     keepdims: int = 1
     noop_with_empty_axes: int = 0
 
+    form_inputs: ClassVar[tuple[int, ...]] = (1,)
     fusion = FusionClass.REDUCTION
     fold: ClassVar[Callable[..., te.Expr]] = te.sum_
     """The reduction of tensor expressions."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -123,6 +123,8 @@ class Reshape(_Reshaping):
         sample("f32[0,4]", ints(0, 2, 2)),
     )
 
+    form_inputs: ClassVar[tuple[int, ...]] = (1,)
+
     def infer(self, data: TensorType, shape: TensorType) -> TensorType:
         wanted = known_dims(shape)
         if wanted is None:
@@ -228,6 +230,8 @@ class Squeeze(_Reshaping):
         sample("f32[]"),
     )
 
+    form_inputs: ClassVar[tuple[int, ...]] = (1,)
+
     def infer(self, data: TensorType, axes: TensorType | None = None) -> TensorType:
         known = known_ints(axes)
         if data.shape is None or (axes is not None and known is None):
@@ -267,6 +271,8 @@ class Unsqueeze(_Reshaping):
         sample("i64[0]", ints(1)),
         sample("bool[2,3]", ints(1)),
     )
+
+    form_inputs: ClassVar[tuple[int, ...]] = (1,)
 
     def infer(self, data: TensorType, axes: TensorType) -> TensorType:
         known = known_ints(axes)

@@ -2,7 +2,7 @@
 
 import itertools
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -39,6 +39,7 @@ class Resize(Operator):
     mode: str = "nearest"
     nearest_mode: str = "round_prefer_floor"
 
+    form_inputs: ClassVar[tuple[int, ...]] = (1, 2, 3)
     fusion = FusionClass.INJECTIVE
 
     def _axes(self, rank: int) -> tuple[int, ...]:

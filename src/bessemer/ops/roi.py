@@ -1,7 +1,7 @@
 """Regions of interest and unpooling: RoiAlign, MaxRoiPool, MaxUnpool."""
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -219,6 +219,8 @@ class MaxUnpool(Operator):
     kernel_shape: tuple[int, ...] = ()
     pads: tuple[int, ...] = ()
     strides: tuple[int, ...] = ()
+
+    form_inputs: ClassVar[tuple[int, ...]] = (2,)
 
     def _natural(self, shape: tuple[Any, ...]) -> tuple[Any, ...]:
         """The output shape without the third input; indices count in it."""

@@ -1,7 +1,7 @@
 """Selections whose result depends on data: TopK, NonZero, Compress, Unique."""
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -39,6 +39,7 @@ class TopK(Operator):
     largest: int = 1
     sorted: int = 1
 
+    form_inputs: ClassVar[tuple[int, ...]] = (1,)
     fusion = FusionClass.REDUCTION
     samples = (
         sample("f32[3,4]", ints(3)),

@@ -49,6 +49,8 @@ class DFT(Operator):
     inverse: int = 0
     onesided: int = 0
 
+    form_inputs: ClassVar[tuple[int, ...]] = (1, 2)
+
     def infer(
         self, x: TensorType, length: TensorType | None = None, axis: TensorType | None = None
     ) -> TensorType:
@@ -101,6 +103,8 @@ class STFT(Operator):
     """
 
     onesided: int = 1
+
+    form_inputs: ClassVar[tuple[int, ...]] = (1, 3)
 
     def infer(
         self, x: TensorType, step: TensorType, window: TensorType | None = None,
@@ -166,6 +170,7 @@ class WindowFunction(Operator):
 
     coefficients: ClassVar[tuple[float, ...]] = ()
     dtype_attributes: ClassVar[tuple[str, ...]] = ("output_datatype",)
+    form_inputs: ClassVar[tuple[int, ...]] = (0,)
     fusion = FusionClass.INJECTIVE
 
     def _dtype(self) -> DType:
@@ -247,6 +252,8 @@ class MelWeightMatrix(Operator):
     output_datatype: str = "f32"
 
     dtype_attributes: ClassVar[tuple[str, ...]] = ("output_datatype",)
+
+    form_inputs: ClassVar[tuple[int, ...]] = (0, 1, 2, 3, 4)
 
     def infer(
         self, bands: TensorType, length: TensorType, rate: TensorType, low: TensorType,

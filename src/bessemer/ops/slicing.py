@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -81,6 +81,7 @@ class Slice(Operator):
     Source: ONNX Slice-13.
     """
 
+    form_inputs: ClassVar[tuple[int, ...]] = (1, 2, 3, 4)
     fusion = FusionClass.INJECTIVE
     samples = (
         sample("f32[5,6]", ints(1, 2), ints(4, 5)),
@@ -231,6 +232,7 @@ class Pad(Operator):
 
     mode: str = "constant"
 
+    form_inputs: ClassVar[tuple[int, ...]] = (1, 3)
     fusion = FusionClass.INJECTIVE
     samples = (
         sample("f32[2,3]", ints(1, 0, 2, 1)),
