@@ -88,12 +88,10 @@ def recording_backend() -> Any:
 
 def host_steps() -> list[str]:
     """Operator and reason of each step that the engines of the current test ran on the host."""
-    from bessemer.engine.plan import HostStep
-
     engines = [engine for rep in REPS for engine in rep.engines]
     return sorted({
-        f"{step.operator['op']}: {step.reason}" for engine in engines for step in engine.plan.steps
-        if isinstance(step, HostStep)
+        f"{step.operator['op']}: {step.reason}"
+        for engine in engines for step in engine.plan.opaque_steps
     })
 
 

@@ -19,7 +19,7 @@ from bessemer.compiler.variant import ConstantPool, Variant, lower_variant
 from bessemer.core.errors import SettingsError
 from bessemer.core.settings import settings
 from bessemer.core.shapes import Sym
-from bessemer.engine.plan import EngineData, HostStep, PassRecord, Plan
+from bessemer.engine.plan import EngineData, PassRecord, Plan
 from bessemer.frontends import import_model
 from bessemer.frontends.formats import Fallback, specialize
 from bessemer.ir.graph import Graph
@@ -130,7 +130,7 @@ def compile_graph(graph: Graph, options: BuildOptions, *, on_progress: Progress 
             tell("compile", done, total, chip.name)
 
         objects[variant.target.name] = tuple(compile_kernels(
-            variant.kernels, variant.target, cache, on_done, (driver_module(variant.target),)))
+            variant.all_kernels, variant.target, cache, on_done, (driver_module(variant.target),)))
         requires[variant.target.name] = variant.target.requires
     tell("pack", 0, 1, "")
     data = pack(variants, passes, constants, objects, requires, options)
@@ -186,7 +186,7 @@ def bind_symbols(graph: Graph, logger: logging.Logger = LOGGER) -> Graph:
 
 
 def _report_host_steps(variant: Variant, strict: bool, logger: logging.Logger) -> None:
-    steps = [step for step in variant.plan.steps if isinstance(step, HostStep)]
+    steps = list(variant.plan.opaque_steps)
     if steps and strict:
         lines = "; ".join(f"{s.operator['op']} {s.name!r} ({s.reason})" for s in steps[:20])
         logger.warning("%d nodes run on the host by their reference: %s", len(steps), lines)

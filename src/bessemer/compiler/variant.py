@@ -1,7 +1,7 @@
 """One variant of an engine: an optimised graph for one target as steps, memory and constants."""
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from bessemer.compiler.kernels import (
     schedule_kernel,
 )
 from bessemer.compiler.memory_plan import Block, aligned, lower_bound, place_blocks
+from bessemer.compiler.nested import lower_bodies, without_bodies
 from bessemer.core.dtypes import DType, f32
 from bessemer.engine.plan import (
     Binding,
@@ -82,6 +83,13 @@ class Variant:
     plan: Plan
     kernels: list[CompiledKernel]
     passes: list[PassResult]
+    bodies: list["Variant"] = field(default_factory=list)
+    """The graphs that control flow runs; their plans lie in its steps."""
+
+    @property
+    def all_kernels(self) -> list[CompiledKernel]:
+        """The kernels, those of bodies included."""
+        return [*self.kernels, *(kernel for body in self.bodies for kernel in body.all_kernels)]
 
 
 def lower_variant(graph: Graph, target: Target, constants: ConstantPool, *,
@@ -92,7 +100,13 @@ def lower_variant(graph: Graph, target: Target, constants: ConstantPool, *,
     groups = partition(graph, fuse)
     if _unplace_for_host(groups):
         groups = partition(graph, fuse)
-    return _Lowering(graph, target, constants, groups, results).run()
+
+    def lower_body(node: Node) -> dict[str, Variant]:
+        return lower_bodies(
+            node, lambda body: lower_variant(body, target, constants, disable=disable,
+                                             verify=verify, fuse=fuse), disable, verify)
+
+    return _Lowering(graph, target, constants, groups, results, lower_body).run()
 
 
 def _unplace_for_host(groups: Partition) -> bool:
@@ -112,7 +126,8 @@ def _unplace_for_host(groups: Partition) -> bool:
 
 class _Lowering:
     def __init__(self, graph: Graph, target: Target, constants: ConstantPool, groups: Partition,
-                 results: list[PassResult]) -> None:
+                 results: list[PassResult],
+                 lower_body: Callable[[Node], dict[str, Variant]]) -> None:
         self.graph, self.target, self.constants = graph, target, constants
         self.partition, self.results = groups, results
         self.storage = StorageMap(graph, groups)
@@ -122,6 +137,8 @@ class _Lowering:
         self.blocks: dict[int, Block] = {}
         self.owner: dict[int, Any] = {}
         self.workspace_bytes = 0
+        self.lower_body = lower_body
+        self.bodies: list[Variant] = []
 
     def run(self) -> Variant:
         """The variant."""
@@ -146,7 +163,8 @@ class _Lowering:
             arena_bytes=arena, host_slots=len(self.slots),
             memory=self._report(blocks, arena), nodes=self._records(drafts),
             notes=tuple(str(note) for note in self.partition.notes))
-        return Variant(self.target, self.graph, self.partition, plan, kernels, self.results)
+        return Variant(self.target, self.graph, self.partition, plan, kernels, self.results,
+                       self.bodies)
 
     def _literals(self) -> list[_StepDraft]:
         """Steps that make the constants which only Python objects can hold (strings)."""
@@ -317,10 +335,14 @@ class _Lowering:
 
     def _host_step(self, group: Group) -> HostStep:
         node = group.last
+        bodies = self.lower_body(node)
+        self.bodies += bodies.values()
         return HostStep(
-            node.name, encode_operator(node.op),
+            node.name, encode_operator(without_bodies(node.op)),
             tuple(self._tensor(v) if v is not None else None for v in node.inputs),
-            tuple(self._tensor(v) for v in node.outputs), node.sources, group.reason)
+            tuple(self._tensor(v) for v in node.outputs), node.sources,
+            "it runs compiled bodies" if bodies else group.reason,
+            {name: body.plan for name, body in bodies.items()})
 
     def _tensor(self, value: Value) -> TensorRef:
         ref = self._ref(value)

@@ -1,10 +1,16 @@
-"""Control flow: If, Loop, Scan, SequenceMap. Their bodies are graphs; they run on the host.
+"""Control flow: If, Loop, Scan, SequenceMap. Their bodies are graphs.
+
+What decides which body runs next and on what, `drive`, runs on the host; the bodies run by the
+interpreter (`reference`) or compiled, inside an engine.
 
 Values that a body takes from outside are explicit: inputs of the node after its own ones and
 inputs of the body after its own ones, in the same order. `captured` says how many there are.
 """
 
+import functools
 import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +32,37 @@ def required(graph: Graph | None, name: str) -> Graph:
     if graph is None:
         raise ShapeError(f"the graph attribute {name!r} is missing")
     return graph
+
+
+@dataclass(frozen=True)
+class Body:
+    """A body that can be run, by whatever means; `types` are those of its results."""
+
+    run: Callable[[list[Any]], list[Any]]
+    types: tuple[ValueType, ...]
+
+    @staticmethod
+    def of(graph: Graph) -> "Body":
+        """A body run by the interpreter."""
+        return Body(functools.partial(run_graph, graph), tuple(v.type for v in graph.outputs))
+
+
+class ControlOperator(Operator):
+    """Base of operators that run bodies.
+
+    An engine that holds the bodies compiled leaves the graphs out of the operator.
+    """
+
+    def drive(self, bodies: Mapping[str, Body], *inputs: Any) -> tuple[Any, ...]:
+        """The results for these inputs; `bodies` has those of `subgraphs`, ready to run."""
+        raise NotImplementedError
+
+    def reference(self, *inputs: Any) -> tuple[Any, ...]:
+        bodies = {name: Body.of(graph) for name, graph in self.subgraphs().items()}
+        return self.drive(bodies, *inputs)
+
+    def subgraphs(self) -> dict[str, Any]:
+        return {name: g for name, g in self.attributes().items() if isinstance(g, Graph)}
 
 
 def join_types(op: Operator, position: int, a: ValueType, b: ValueType) -> ValueType:
@@ -87,7 +124,7 @@ _ITERATION: list[ValueType] = [TensorType(i64, ()), TensorType(boolean, ())]
 
 
 @operator("If")
-class If(Operator):
+class If(ControlOperator):
     """The outputs of one of two graphs, chosen by a boolean.
 
     Shapes: cond bool [] (or one element), then the captured values -> the outputs of the branch.
@@ -97,14 +134,9 @@ class If(Operator):
     then_branch: Graph | None = None
     else_branch: Graph | None = None
 
-    def subgraphs(self) -> dict[str, Any]:
-        return {
-            "then_branch": required(self.then_branch, "then_branch"),
-            "else_branch": required(self.else_branch, "else_branch"),
-        }
-
     def infer(self, cond: TensorType, *captured: ValueType | None) -> tuple[ValueType, ...]:
-        yes, no = self.subgraphs().values()
+        yes = required(self.then_branch, "then_branch")
+        no = required(self.else_branch, "else_branch")
         if len(yes.outputs) != len(no.outputs):
             raise ShapeError(
                 f"the branches have {len(yes.outputs)} and {len(no.outputs)} outputs"
@@ -117,10 +149,10 @@ class If(Operator):
             for k, (a, b) in enumerate(zip(yes.outputs, no.outputs, strict=True))
         )
 
-    def reference(self, cond: Any, *captured: Any) -> tuple[Any, ...]:
-        yes, no = self.subgraphs().values()
-        chosen = yes if np.asarray(cond).reshape(-1)[0] else no
-        return tuple(run_graph(chosen, captured))
+    def drive(self, bodies: Mapping[str, Body], *inputs: Any) -> tuple[Any, ...]:
+        cond, *captured = inputs
+        chosen = "then_branch" if np.asarray(cond).reshape(-1)[0] else "else_branch"
+        return tuple(bodies[chosen].run(captured))
 
     samples = (
         sample(
@@ -132,7 +164,7 @@ class If(Operator):
 
 
 @operator("Loop")
-class Loop(Operator):
+class Loop(ControlOperator):
     """Runs a body while a condition holds and a trip count is not reached.
 
     Inputs: trip count i64 [] or none, condition bool [] or none, carried values, captured values.
@@ -143,9 +175,6 @@ class Loop(Operator):
 
     body: Graph | None = None
     captured: int = 0
-
-    def subgraphs(self) -> dict[str, Any]:
-        return {"body": required(self.body, "body")}
 
     def _trips(self, body: Graph, trips: TensorType | None, cond: TensorType | None) -> Dim:
         """The number of iterations if it is known before running, else a new symbol."""
@@ -176,24 +205,25 @@ class Loop(Operator):
         types += [stacked_type(value.type, 0, count) for value in body.outputs[1 + carried :]]
         return tuple(types)
 
-    def reference(self, trips: Any, cond: Any, *values: Any) -> tuple[Any, ...]:
-        body = required(self.body, "body")
-        count = len(values) - self.captured
+    def drive(self, bodies: Mapping[str, Body], *inputs: Any) -> tuple[Any, ...]:
+        given: list[Any] = [*inputs, *[None] * (2 - len(inputs))]
+        trips, cond, *values = given
+        body, count = bodies["body"], len(values) - self.captured
         carried, captured = list(values[:count]), values[count:]
         limit = None if trips is None else int(np.asarray(trips).reshape(-1)[0])
         going = True if cond is None else bool(np.asarray(cond).reshape(-1)[0])
-        stacks: list[list[Any]] = [[] for _ in body.outputs[1 + count :]]
+        stacks: list[list[Any]] = [[] for _ in body.types[1 + count :]]
         for iteration in itertools.count():
             if not going or (limit is not None and iteration >= limit):
                 break
             operands = [np.asarray(iteration, np.int64), np.asarray(going), *carried, *captured]
-            results = run_graph(body, operands)
+            results = body.run(operands)
             going = bool(np.asarray(results[0]).reshape(-1)[0])
             carried = results[1 : 1 + count]
             for items, item in zip(stacks, results[1 + count :], strict=True):
                 items.append(item)
-        outs = body.outputs[1 + count :]
-        return (*carried, *(stack(s, v.type) for s, v in zip(stacks, outs, strict=True)))
+        types = body.types[1 + count :]
+        return (*carried, *(stack(s, t) for s, t in zip(stacks, types, strict=True)))
 
     samples = (
         sample(
@@ -217,7 +247,7 @@ class Loop(Operator):
 
 
 @operator("Scan")
-class Scan(Operator):
+class Scan(ControlOperator):
     """Runs a body over slices of tensors, carrying states and stacking outputs.
 
     Inputs: states, scanned tensors, captured values. The body takes states, slices, captured; it
@@ -233,9 +263,6 @@ class Scan(Operator):
     scan_input_directions: tuple[int, ...] = ()
     scan_output_axes: tuple[int, ...] = ()
     scan_output_directions: tuple[int, ...] = ()
-
-    def subgraphs(self) -> dict[str, Any]:
-        return {"body": required(self.body, "body")}
 
     def _states(self, count: int) -> int:
         """Number of states among `count` inputs. Raises ShapeError if there are too few."""
@@ -273,30 +300,29 @@ class Scan(Operator):
         ]
         return tuple(types)
 
-    def reference(self, *values: Any) -> tuple[Any, ...]:
-        body = required(self.body, "body")
-        count = self._states(len(values))
-        states = list(values[:count])
-        scanned = values[count : count + self.num_scan_inputs]
-        captured = values[count + self.num_scan_inputs :]
+    def drive(self, bodies: Mapping[str, Body], *inputs: Any) -> tuple[Any, ...]:
+        body, count = bodies["body"], self._states(len(inputs))
+        states = list(inputs[:count])
+        scanned = inputs[count : count + self.num_scan_inputs]
+        captured = inputs[count + self.num_scan_inputs :]
         axes = self.scan_input_axes or (0,) * len(scanned)
         lines = []
         backwards = self.scan_input_directions or (0,) * len(scanned)
         for array, axis, backward in zip(scanned, axes, backwards, strict=True):
             line = np.moveaxis(array, axis, 0)
             lines.append(line[::-1] if backward else line)
-        outs = body.outputs[count:]
-        stacks: list[list[Any]] = [[] for _ in outs]
+        types = body.types[count:]
+        stacks: list[list[Any]] = [[] for _ in types]
         for step in range(len(lines[0])):
-            results = run_graph(body, [*states, *(line[step] for line in lines), *captured])
+            results = body.run([*states, *(line[step] for line in lines), *captured])
             states = results[:count]
             for items, item in zip(stacks, results[count:], strict=True):
                 items.append(item)
-        out_axes = self.scan_output_axes or (0,) * len(outs)
-        turned = self.scan_output_directions or (0,) * len(outs)
+        out_axes = self.scan_output_axes or (0,) * len(types)
+        turned = self.scan_output_directions or (0,) * len(types)
         joined = [
-            stack(items[::-1] if turn else items, value.type, axis)
-            for items, turn, value, axis in zip(stacks, turned, outs, out_axes, strict=True)
+            stack(items[::-1] if turn else items, type, axis)
+            for items, turn, type, axis in zip(stacks, turned, types, out_axes, strict=True)
         ]
         return (*states, *joined)
 
@@ -321,7 +347,7 @@ class Scan(Operator):
 
 
 @operator("SequenceMap")
-class SequenceMap(Operator):
+class SequenceMap(ControlOperator):
     """Runs a body on every element of a sequence; tensors among the inputs stay the same.
 
     Inputs: a sequence, more sequences or tensors, captured values -> one sequence per body output.
@@ -331,25 +357,21 @@ class SequenceMap(Operator):
     body: Graph | None = None
     captured: int = 0
 
-    def subgraphs(self) -> dict[str, Any]:
-        return {"body": required(self.body, "body")}
-
     def infer(self, *values: ValueType | None) -> tuple[ValueType, ...]:
         body = required(self.body, "body")
         if len(body.inputs) != len(values):
             raise ShapeError(f"the body has {len(body.inputs)} inputs; {len(values)} expected")
         return tuple(SequenceType(value.type) for value in body.outputs)
 
-    def reference(self, *values: Any) -> tuple[Any, ...]:
-        body = required(self.body, "body")
-        mapped = len(values) - self.captured
-        results: list[list[Any]] = [[] for _ in body.outputs]
-        for position in range(len(values[0])):
+    def drive(self, bodies: Mapping[str, Body], *inputs: Any) -> tuple[Any, ...]:
+        body, mapped = bodies["body"], len(inputs) - self.captured
+        results: list[list[Any]] = [[] for _ in body.types]
+        for position in range(len(inputs[0])):
             operands = [
                 value[position] if k < mapped and isinstance(value, list) else value
-                for k, value in enumerate(values)
+                for k, value in enumerate(inputs)
             ]
-            for items, item in zip(results, run_graph(body, operands), strict=True):
+            for items, item in zip(results, body.run(operands), strict=True):
                 items.append(item)
         return tuple(results)
 
