@@ -6,8 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from running import both, lowered
 
+import bessemer
 from bessemer.core.dtypes import DTYPES, f32
 from bessemer.core.errors import ShapeError
+from bessemer.ir.graph import Graph
+from bessemer.ir.interpreter import run_graph
+from bessemer.ir.operator import operator_class
 from bessemer.ir.types import TensorType
 from bessemer.ops.quantize import (
     DequantizeLinear,
@@ -40,6 +44,21 @@ def test_ties_round_to_even() -> None:
     x = np.array([0.5, 1.5, 2.5, -0.5, -1.5], np.float32)
     q = both(QuantizeLinear(output_dtype="i8"), x, scale(1.0))
     assert q.tolist() == [0, 2, 2, 0, -2]
+
+
+def test_a_sum_behind_dequantisation_sees_a_rounded_product() -> None:
+    """q * s + 1 in steps of s lies on ties; with one rounding less, they fall to the other side."""
+    q, s = np.arange(-127, 128).astype(np.int8), scale(2 / 255)
+    graph = Graph("ties")
+    x = graph.add_input("q", TensorType.of(q, keep_value=False))
+    step, zero = graph.add_constant("s", s), graph.add_constant("z", np.array(-128, np.int8))
+    one = graph.add_constant("one", scale(1))
+    back = graph.add_node(DequantizeLinear(), [x, step]).output
+    moved = graph.add_node(operator_class("Add")(), [back, one]).output
+    graph.outputs = [graph.add_node(QuantizeLinear(), [moved, step, zero]).output]
+    (expected,) = run_graph(graph, [q])
+    (found,) = bessemer.build(graph).run({"q": q}).values()
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("name", ["u8", "i8", "u16", "i16", "u4", "i4", "u2", "i2"])

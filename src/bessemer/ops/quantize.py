@@ -231,7 +231,10 @@ class DequantizeLinear(Operator):
                 middle = f32 if x.dtype.is_float else DTYPES["i32"]
                 spot = spread_index(i, zero.shape, self.axis, self.block_size)
                 value = te.cast(value, middle) - te.cast(zero[spot], middle)
-            return te.cast(te.cast(value, f32) * te.cast(scale[place], f32), dtype)
+            # The product alone is what a QuantizeLinear behind an Add must see: sums of such products
+            # lie on its ties, where one rounding more or less decides.
+            product = te.rounded(te.cast(value, f32) * te.cast(scale[place], f32))
+            return te.cast(product, dtype)
 
         return te.compute(dtype, x.shape, body, "dequantized")
 

@@ -45,6 +45,7 @@ from bessemer.te.expr import (
     not_equal,
     power,
     round_,
+    rounded,
     rsqrt,
     sigmoid,
     sign,
@@ -79,6 +80,6 @@ __all__ = [
     "binary", "bitcast", "cast", "ceil", "compute", "const", "cos", "cosh", "equal", "erf",
     "evaluate", "exp", "expm1", "floor", "index", "isinf", "isnan", "log", "log1p", "max_",
     "maximum", "min_", "minimum", "not_equal", "placeholder", "power", "prod",
-    "reduce_axis", "round_", "rsqrt", "sigmoid", "sign", "sin", "sinh", "sqrt", "stages", "sum_",
+    "reduce_axis", "round_", "rounded", "rsqrt", "sigmoid", "sign", "sin", "sinh", "sqrt", "stages", "sum_",
     "tan", "tanh", "trunc", "unary", "where",
 ]

@@ -25,8 +25,10 @@ ARITHMETIC = ("+", "-", "*", "/", "//", "%", "min", "max", "pow", "&", "|", "^",
 COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
 UNARY = ("neg", "abs", "not", "sign", "floor", "ceil", "round", "trunc", "sqrt", "rsqrt",
          "exp", "log", "log1p", "expm1", "tanh", "sigmoid", "erf", "sin", "cos", "tan", "asin",
-         "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "isnan", "isinf", "invert")
-"""`not` is logical (bool), `invert` flips all bits, `round` is half to even."""
+         "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "isnan", "isinf", "invert",
+         "rounded")
+"""`not` is logical (bool), `invert` flips all bits, `round` is half to even. `rounded` is the value
+itself, rounded to its dtype: a product in it is not joined with a sum outside of it."""
 
 
 class Expr:
@@ -337,7 +339,7 @@ sinh, cosh, asinh, acosh, atanh = (
     _unary_function(op) for op in ("sinh", "cosh", "asinh", "acosh", "atanh"))
 floor, ceil, round_, trunc, sign, abs_ = (
     _unary_function(op) for op in ("floor", "ceil", "round", "trunc", "sign", "abs"))
-isnan, isinf = (_unary_function(op) for op in ("isnan", "isinf"))
+isnan, isinf, rounded = (_unary_function(op) for op in ("isnan", "isinf", "rounded"))
 
 
 def minimum(a: ExprLike, b: ExprLike) -> Expr:

@@ -17,7 +17,7 @@ _FLOAT = {"+": "fadd contract", "-": "fsub contract", "*": "fmul contract", "/":
           "fmod": "frem", "rem": "frem"}
 _INTEGER = {"+": "add", "-": "sub", "*": "mul", "&": "and", "|": "or", "^": "xor"}
 _ROUNDING = {"floor": "floor", "ceil": "ceil", "round": "roundeven", "trunc": "trunc",
-             "sqrt": "sqrt", "abs": "fabs"}
+             "sqrt": "sqrt", "abs": "fabs", "rounded": "arithmetic.fence"}
 _MAX_SHARE = {"max": "ogt", "min": "olt"}
 
 
