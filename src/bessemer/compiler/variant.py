@@ -52,19 +52,21 @@ class ConstantPool:
     size_bytes: int = 0
 
     def add(self, array: np.ndarray[Any, Any]) -> int:
-        """Byte offset of that content."""
+        """Byte offset of that content; empty arrays lie at 0, which every engine has."""
+        if not array.nbytes:
+            return 0
         data = np.ascontiguousarray(array)
-        raw = data.reshape(-1).view(np.uint8) if data.size else data.reshape(-1)
+        raw = data.reshape(-1).view(np.uint8)
         digest = hashlib.blake2b(raw.tobytes() if raw.nbytes < 4096 else raw.data, digest_size=20)
         key = f"{digest.hexdigest()}:{data.nbytes}"
         if key not in self.items:
             self.items[key] = (self.size_bytes, data)
-            self.size_bytes += aligned(max(data.nbytes, 1))
+            self.size_bytes += aligned(data.nbytes)
         return self.items[key][0]
 
     def entries(self) -> tuple[tuple[int, np.ndarray[Any, Any]], ...]:
         """(offset, array) pairs in order of offset."""
-        return tuple(entry for entry in self.items.values() if entry[1].nbytes)
+        return tuple(self.items.values())
 
 
 @dataclass(eq=False)
