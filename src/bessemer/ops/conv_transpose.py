@@ -45,6 +45,13 @@ class Spread:
             for axis, extent in enumerate(self.kernel)
         )
 
+    def meeting(self, value: Expr, pairs: list[tuple[Expr, Expr]]) -> Expr:
+        """The value where all taps lie in the window, else 0: NaN times no weight is not NaN."""
+        if self.overshoots():
+            for extent, (_, tap) in zip(self.kernel, pairs, strict=True):
+                value = te.where(tap < extent, value, te.const(0, value.dtype))
+        return value
+
     def place(self, axis: int, o: Expr, j: Expr) -> tuple[Expr, Expr]:
         """Input index and window index of tap `j` of output `o`; either may lie outside.
 
@@ -121,9 +128,8 @@ class ConvTranspose(Operator):
                 low = high = 0
             return low, full - low - high
         out = wished if wished >= 0 else same
+        # Below 0 where the output is larger than all windows reach: zeros on both sides.
         total = full - out
-        if isinstance(total, int):
-            total = max(total, 0)
         less = total // 2
         return (less if self.auto_pad == "SAME_UPPER" else total - less), out
 
@@ -152,8 +158,10 @@ class ConvTranspose(Operator):
         spatial, group = x.shape[2:], self.group
         values = widen(x).reshape(batch, group, channels // group, -1)
         weights = widen(w).reshape(group, channels // group, w.shape[1], *spread.kernel)
+        # Negative pads: zeros before the first window.
+        shift = tuple(max(-low, 0) for low in lows)
         extents = [
-            max((n - 1) * s + (k - 1) * d + 1, low + o)
+            max((n - 1) * s + (k - 1) * d + 1, low + o) + max(-low, 0)
             for n, s, k, d, low, o in zip(
                 spatial, spread.strides, spread.kernel, spread.dilations, lows, out, strict=True
             )
@@ -164,11 +172,13 @@ class ConvTranspose(Operator):
             tap = weights[at].transpose(0, 2, 1)
             part = (tap @ values).reshape(batch, group * w.shape[1], *spatial)
             where = tuple(
-                slice(k * d, k * d + (n - 1) * s + 1, s)
-                for k, d, n, s in zip(place, spread.dilations, spatial, spread.strides, strict=True)
+                slice(b + k * d, b + k * d + (n - 1) * s + 1, s)
+                for b, k, d, n, s in zip(
+                    shift, place, spread.dilations, spatial, spread.strides, strict=True)
             )
             full[(slice(None), slice(None), *where)] += part
-        crop = tuple(slice(low, low + n) for low, n in zip(lows, out, strict=True))
+        crop = tuple(
+            slice(b + low, b + low + n) for b, low, n in zip(shift, lows, out, strict=True))
         result = full[(slice(None), slice(None), *crop)]
         if bias is not None:
             result = result + widen(bias).reshape(-1, *(1,) * len(out))
@@ -189,7 +199,7 @@ class ConvTranspose(Operator):
             row = oc if self.group == 1 else oc % filters
             fill = 0 if spread.overshoots() else None
             weight = w.at(channel, row, *(tap for _, tap in pairs), fill=fill)
-            return te.sum_(load(value) * load(weight), *axes)
+            return te.sum_(spread.meeting(load(value), pairs) * load(weight), *axes)
 
         shape = (x.shape[0], filters * self.group, *spread.out)
         dtype = load(x.at(*(0,) * x.rank)).dtype
@@ -220,4 +230,10 @@ class ConvTranspose(Operator):
         sample("f32[1,1,5]", "f32[1,2,5]", strides=(3,), dilations=(2,), pads=(1, 2)),
         sample("f32[1,1,4]", "f32[1,1,3]", strides=(4,), dilations=(6,), pads=(2, 0)),
         sample("f16[1,2,3,3]", "f16[2,2,3,3]", "f16[2]"),
+        sample("f32[1,1,2,3]", "f32[1,2,1,1]", strides=(3, 2), auto_pad="SAME_UPPER"),
+        sample("f32[1,1,2,3]", "f32[1,2,1,1]", strides=(4, 2), auto_pad="SAME_LOWER"),
+        sample(
+            np.array([[[np.inf, 1.0, np.nan, -2.0]]], np.float32), "f32[1,1,3]",
+            strides=(2,), pads=(1, 0),
+        ),
     )
