@@ -39,6 +39,7 @@ pages: $(VENV)/dev-installed ## Writes the generated pages of docs/ anew
 	$(BIN)/python docs/make_map.py
 	$(BIN)/python docs/make_cli.py
 	$(BIN)/python docs/make_tables.py
+	$(BIN)/python docs/make_operators.py
 
 digits: $(VENV)/dev-installed ## Trains the demo's network anew
 	$(BIN)/python examples/digits/train.py

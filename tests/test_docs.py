@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 
 from bessemer.core import errors
@@ -105,6 +106,17 @@ def test_every_command_is_described():
 def test_map_is_current():
     done = subprocess.run(
         [sys.executable, str(ROOT / "docs" / "make_map.py"), "--check"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_operators_are_current():
+    page = (ROOT / "docs" / "operators.md").read_text()
+    if f"of onnx {onnx.__version__} " not in page:
+        pytest.skip("the page is about another onnx")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "make_operators.py"), "--check"],
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
