@@ -38,6 +38,7 @@ OPTIMIZE_PIPELINE: Pipeline = (
     "expand-conv-transpose",
     "merge-horizontal-convolutions",
     "merge-horizontal-matmuls",
+    "expand-recurrent",
     "reshape-before-split",
     # Last, so that conditions which can become known have done so.
     "select-branches",
