@@ -65,11 +65,7 @@ class Signature:
 
         Raises: InputError for a missing, unknown or misshapen input.
         """
-        # The first test alone is much quicker, and a run of a small model is short.
-        if type(inputs) is dict or isinstance(inputs, Mapping):
-            values = self._by_name(inputs)
-        else:
-            values = self._by_position(inputs)
+        values = self.listed(inputs)
         for index, spec in enumerate(self.inputs):
             value = values[index]
             if not (
@@ -80,6 +76,21 @@ class Signature:
         if self._any_open:
             self._check_symbols(values)
         return values
+
+    def listed(self, inputs: Any) -> list[Any]:
+        """The inputs in order, as they are. Raises: InputError for a missing or unknown one."""
+        # The first test alone is much quicker, and a run of a small model is short.
+        if type(inputs) is dict or isinstance(inputs, Mapping):
+            return self._by_name(inputs)
+        return self._by_position(inputs)
+
+    def converted(self, values: list[Any]) -> list[Any]:
+        """Inputs in order as arrays of the right dtype, rank and known extents.
+
+        Raises: InputError.
+        """
+        return [self._convert(spec, value)
+                for spec, value in zip(self.inputs, values, strict=True)]
 
     def _by_name(self, inputs: Mapping[str, Any]) -> list[Any]:
         try:

@@ -12,13 +12,15 @@ import numpy as np
 from bessemer.core.errors import ExecutionError, InputError
 from bessemer.runtime.bindings import Signature
 from bessemer.runtime.profile import Profile, Recorder
-from bessemer.runtime.program import NativeSegment, Program
+from bessemer.runtime.program import Program
 from bessemer.runtime.runner import Outputs, Runner
+from bessemer.runtime.symbolic import SymbolicRunner
 
 
 def make_runner(program: Program, signature: Signature, threads: int) -> Runner:
     """The runner of a program, by the kind of its plan."""
-    return Runner(program, signature, threads, make_runner)
+    kind = SymbolicRunner if program.plan.is_symbolic else Runner
+    return kind(program, signature, threads, make_runner)
 
 
 class ExecutionContext:
@@ -82,16 +84,18 @@ class ExecutionContext:
                         recorder.collect(spent)
             finally:
                 self._runner.set_stamps(None)
-        shared = any(isinstance(s, NativeSegment) and s.parallel for s in self._program.segments)
-        return recorder.result(self._runner.threads if shared else 1)
+            threads = self._runner.threads if self._runner.uses_threads else 1
+        return recorder.result(threads)
 
     def measured_peak_bytes(self, inputs: Any = None) -> int:
         """The end of the last arena byte that a run writes, found with two fill patterns.
 
-        A check of the memory plan, not a way to run: it takes two inferences.
+        A check of the memory plan, not a way to run: it takes several inferences. Where there are
+        several arenas the ends add up.
         """
         with self._lock:
             self._check_open()
+            self._runner.prepare(inputs)
             arenas = self._runner.arenas
             touched = [np.zeros(len(arena), bool) for arena in arenas]
             for pattern in (0xA5, 0x5A):
@@ -112,7 +116,7 @@ class ExecutionContext:
 
     @property
     def arena_bytes(self) -> int:
-        """Planned bytes of the arena."""
+        """Planned bytes of the arena; of a symbolic engine those of the last run's shapes."""
         return self._runner.arena_bytes
 
     def close(self) -> None:

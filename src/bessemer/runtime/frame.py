@@ -1,17 +1,17 @@
 """What one run works on: its inputs, outputs and host objects, as host steps see them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from bessemer.core.errors import InputError
-from bessemer.runtime.bindings import Signature
+from bessemer.runtime.bindings import Signature, Spec
 from bessemer.runtime.constants import Constants
 from bessemer.runtime.operators import own
 from bessemer.runtime.places import Place, typed_view
-from bessemer.runtime.program import HostSegment
+from bessemer.runtime.program import HostSegment, ShapeSegment
 
 
 @dataclass(eq=False, slots=True)
@@ -53,7 +53,7 @@ class Frame:
                   for place in segment.inputs]
         results = operation.run(inputs, bodies)
         for place, result in zip(segment.outputs, results, strict=False):
-            if place is None:
+            if place is None or place.space == "later":
                 continue
             if place.space == "host":
                 self.slots[place.number] = own(result)
@@ -62,6 +62,18 @@ class Frame:
             else:
                 np.copyto(self.value(place), operation.fit(result, place))
         return results
+
+    def run_shape(self, segment: ShapeSegment) -> None:
+        """Writes the content of a shape step."""
+        place, content = segment.place, segment.content
+        assert place is not None
+        assert content is not None
+        if place.space == "host":
+            self.slots[place.number] = content.copy()
+        elif place.space == "output" and self.outputs[place.number] is None:
+            self.outputs[place.number] = content.copy()
+        else:
+            np.copyto(self.value(place), content)
 
     def fetch(self, source: Place, index: int) -> None:
         """Fills an output that is an input, a constant, a part of the arena or a host object."""
@@ -93,9 +105,12 @@ def _read_only(value: Any) -> Any:
 
 
 def use_given(
-    signature: Signature, given: Mapping[str, Any], made: list[Any], inputs: list[Any], mask: int
+    signature: Signature, given: Mapping[str, Any], made: list[Any], inputs: list[Any], mask: int,
+    specs: Sequence[Spec | None] | None = None,
 ) -> None:
     """Replaces outputs by the caller's arrays where kernels can write there safely.
+
+    `specs` are those of this run where shapes are symbolic, None for shapes not known yet.
 
     Raises: InputError for an unknown name, a read-only array, a wrong dtype or shape.
     """
@@ -106,10 +121,10 @@ def use_given(
         )
     for name, array in given.items():
         index = signature.target(name)
-        spec = signature.outputs[index]
+        spec = signature.outputs[index] if specs is None else specs[index]
         if not isinstance(array, np.ndarray) or not array.flags.writeable:
             raise InputError(f"{signature.label}: output {name!r} needs a writable array")
-        if spec.shape is None:
+        if spec is None or spec.shape is None:
             continue
         if array.dtype != spec.dtype or array.shape != spec.shape:
             raise InputError(

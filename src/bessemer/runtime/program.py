@@ -131,6 +131,8 @@ class Program:
         self.segments = self._cut()
         self.jobs = self._jobs(kernels)
         self.template = None if plan.is_symbolic else self._template(kernels)
+        # Of a symbolic plan; made by `stages.stages_of` when first needed.
+        self.stages: tuple[Any, ...] = ()
         self.is_native = (
             len(self.segments) == 1 and isinstance(self.segments[0], NativeSegment)
             and all(binding.source is None for binding in plan.outputs)

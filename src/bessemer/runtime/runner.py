@@ -80,6 +80,14 @@ class Runner:
         for ref in self.program.plan.zeroed:
             self._arena[ref.offset : ref.offset + int(ref.size_bytes)] = 0
 
+    def prepare(self, inputs: Any) -> None:
+        """Makes the memory ready for inputs of these shapes."""
+
+    @property
+    def uses_threads(self) -> bool:
+        """True if the last run shared some of its work."""
+        return any(self.tables.shared)
+
     def run(
         self, inputs: Any, given: Mapping[str, Any] | None = None,
         recorder: Recorder | None = None,

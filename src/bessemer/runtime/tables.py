@@ -1,6 +1,7 @@
 """The native side of a context: kernel arguments, job table and requests, with real addresses."""
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -50,12 +51,21 @@ class Tables:
         ]
         self._bound: dict[tuple[str, int], int] = {}
         self._staging: dict[int, np.ndarray[Any, Any]] = {}
+        self._threads = 1
+        self.shared = [segment.parallel for segment in self._segments]
 
     def set_pool(self, address: int, threads: int) -> None:
         """Says which pool serves the requests, and with how many threads."""
-        for request, segment in zip(self.requests, self._segments, strict=True):
+        self._threads = threads
+        for request, shared in zip(self.requests, self.shared, strict=True):
             _put(request + abi.REQUEST_POOL, address)
-            _put(request + abi.REQUEST_THREADS, threads if segment.parallel else 1)
+            _put(request + abi.REQUEST_THREADS, threads if shared else 1)
+
+    def share(self, number: int, shared: bool) -> None:
+        """Says whether a native call is worth more than one thread."""
+        if self.shared[number] != shared:
+            self.shared[number] = shared
+            _put(self.requests[number] + abi.REQUEST_THREADS, self._threads if shared else 1)
 
     def set_stamps(self, address: int) -> None:
         """Where time stamps go; 0 for none. Each segment writes one more than it has jobs."""
@@ -69,7 +79,7 @@ class Tables:
         """Points the kernels at these arrays; an input that lies badly is copied first."""
         bound, arguments = self._bound, self._words
         for index, key, patches in self._inputs:
-            address = self._input_address(index, inputs[index])
+            address = self.input_address(index, inputs[index])
             if bound.get(key) != address:
                 bound[key] = address
                 for argument, byte in patches:
@@ -81,7 +91,8 @@ class Tables:
                 for argument, byte in patches:
                     arguments[argument] = address + byte
 
-    def _input_address(self, index: int, array: np.ndarray[Any, Any]) -> int:
+    def input_address(self, index: int, array: np.ndarray[Any, Any]) -> int:
+        """The address of an input, or of a copy of it that lies well."""
         if array.flags.c_contiguous:
             address = address_of(array)
             if not address & self._mask:
@@ -93,6 +104,12 @@ class Tables:
             self._staging[index] = staging
         np.copyto(staging, array)
         return address_of(staging)
+
+    def point(self, patches: Sequence[tuple[int, int]], address: int) -> None:
+        """Points (argument, byte) pairs at a binding."""
+        words = self._words
+        for argument, byte in patches:
+            words[argument] = address + byte
 
     def close(self) -> None:
         """Frees the tables."""
