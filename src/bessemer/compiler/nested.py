@@ -1,9 +1,11 @@
 """Bodies of control flow as nested plans: each body graph goes the way of a whole model."""
 
 import dataclasses
+import logging
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
+from bessemer.core.errors import ShapeError
 from bessemer.ir.graph import Graph, Node
 from bessemer.ir.operator import Operator, operator_class
 from bessemer.ops.control import ControlOperator
@@ -12,6 +14,8 @@ from bessemer.passes.pipelines import run_pipeline
 if TYPE_CHECKING:
     from bessemer.compiler.variant import Variant
 
+LOGGER = logging.getLogger("bessemer.compiler")
+
 
 def lower_bodies(
     node: Node, lower: Callable[[Graph], "Variant"], disable: Collection[str] = (),
@@ -19,7 +23,8 @@ def lower_bodies(
 ) -> dict[str, "Variant"]:
     """The bodies of a control-flow node by attribute; none for any other node.
 
-    `lower` makes a variant of an optimised graph.
+    `lower` makes a variant of an optimised graph. A branch of If need not fit the shapes that this
+    engine is built for, as long as it is not taken; such a one is left out.
     """
     if not isinstance(node.op, ControlOperator):
         return {}
@@ -28,16 +33,19 @@ def lower_bodies(
         graph = body.clone()
         graph.name = f"{node.name}.{name}"
         _part_outputs(graph)
-        run_pipeline(graph, disable=disable, verify=verify)
-        made[name] = lower(graph)
+        try:
+            run_pipeline(graph, disable=disable, verify=verify)
+            made[name] = lower(graph)
+        except ShapeError as error:
+            LOGGER.info("%s is left to the interpreter: %s", graph.name, error)
     return made
 
 
-def without_bodies(op: Operator) -> Operator:
-    """The operator without the graphs that the engine holds compiled."""
-    if not isinstance(op, ControlOperator):
+def without_bodies(op: Operator, names: Collection[str]) -> Operator:
+    """The operator without those of its graphs that the engine holds compiled."""
+    if not names:
         return op
-    return dataclasses.replace(op, **dict.fromkeys(op.subgraphs()))  # type: ignore[type-var]
+    return dataclasses.replace(op, **dict.fromkeys(names))  # type: ignore[type-var]
 
 
 def _part_outputs(graph: Graph) -> None:

@@ -340,7 +340,7 @@ class _Lowering:
         bodies = self.lower_body(node)
         self.bodies += bodies.values()
         return HostStep(
-            node.name, encode_operator(without_bodies(node.op)),
+            node.name, encode_operator(without_bodies(node.op, bodies)),
             tuple(self._tensor(v) if v is not None else None for v in node.inputs),
             tuple(self._tensor(v) for v in node.outputs), node.sources,
             "it runs compiled bodies" if bodies else group.reason,

@@ -53,13 +53,18 @@ class ControlOperator(Operator):
     An engine that holds the bodies compiled leaves the graphs out of the operator.
     """
 
-    def drive(self, bodies: Mapping[str, Body], *inputs: Any) -> tuple[Any, ...]:
-        """The results for these inputs; `bodies` has those of `subgraphs`, ready to run."""
+    def _drive(self, bodies: Mapping[str, Body], *inputs: Any) -> tuple[Any, ...]:
+        """The results for these inputs; `bodies` has all bodies by name, ready to run."""
         raise NotImplementedError
 
+    def drive(self, compiled: Mapping[str, Body], *inputs: Any) -> tuple[Any, ...]:
+        """The results for these inputs; bodies that are not `compiled` are interpreted."""
+        graphs = {name: g for name, g in self.subgraphs().items() if name not in compiled}
+        bodies = {name: Body.of(graph) for name, graph in graphs.items()}
+        return self._drive({**bodies, **compiled}, *inputs)
+
     def reference(self, *inputs: Any) -> tuple[Any, ...]:
-        bodies = {name: Body.of(graph) for name, graph in self.subgraphs().items()}
-        return self.drive(bodies, *inputs)
+        return self.drive({}, *inputs)
 
     def subgraphs(self) -> dict[str, Any]:
         return {name: g for name, g in self.attributes().items() if isinstance(g, Graph)}
@@ -149,7 +154,7 @@ class If(ControlOperator):
             for k, (a, b) in enumerate(zip(yes.outputs, no.outputs, strict=True))
         )
 
-    def drive(self, bodies: Mapping[str, Body], *inputs: Any) -> tuple[Any, ...]:
+    def _drive(self, bodies: Mapping[str, Body], *inputs: Any) -> tuple[Any, ...]:
         cond, *captured = inputs
         chosen = "then_branch" if np.asarray(cond).reshape(-1)[0] else "else_branch"
         return tuple(bodies[chosen].run(captured))
@@ -205,7 +210,7 @@ class Loop(ControlOperator):
         types += [stacked_type(value.type, 0, count) for value in body.outputs[1 + carried :]]
         return tuple(types)
 
-    def drive(self, bodies: Mapping[str, Body], *inputs: Any) -> tuple[Any, ...]:
+    def _drive(self, bodies: Mapping[str, Body], *inputs: Any) -> tuple[Any, ...]:
         given: list[Any] = [*inputs, *[None] * (2 - len(inputs))]
         trips, cond, *values = given
         body, count = bodies["body"], len(values) - self.captured
@@ -300,7 +305,7 @@ class Scan(ControlOperator):
         ]
         return tuple(types)
 
-    def drive(self, bodies: Mapping[str, Body], *inputs: Any) -> tuple[Any, ...]:
+    def _drive(self, bodies: Mapping[str, Body], *inputs: Any) -> tuple[Any, ...]:
         body, count = bodies["body"], self._states(len(inputs))
         states = list(inputs[:count])
         scanned = inputs[count : count + self.num_scan_inputs]
@@ -363,7 +368,7 @@ class SequenceMap(ControlOperator):
             raise ShapeError(f"the body has {len(body.inputs)} inputs; {len(values)} expected")
         return tuple(SequenceType(value.type) for value in body.outputs)
 
-    def drive(self, bodies: Mapping[str, Body], *inputs: Any) -> tuple[Any, ...]:
+    def _drive(self, bodies: Mapping[str, Body], *inputs: Any) -> tuple[Any, ...]:
         body, mapped = bodies["body"], len(inputs) - self.captured
         results: list[list[Any]] = [[] for _ in body.types]
         for position in range(len(inputs[0])):
