@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from bessemer.core.errors import ScheduleError
 from bessemer.ir.graph import Value
+from bessemer.ir.types import TensorType
 from bessemer.lower.collapse import simplify_axes
 from bessemer.lower.fuse import Group
 from bessemer.lower.kernel import Kernel, Operand, inline_stages
@@ -11,7 +12,7 @@ from bessemer.lower.storage import StorageMap
 from bessemer.ops.conv import Conv
 from bessemer.ops.expression import lower_node
 from bessemer.te.expr import Expr, Load, rewrite, walk
-from bessemer.te.tensor import Tensor, compute, placeholder
+from bessemer.te.tensor import Tensor, compute, placeholder, tables
 
 
 @dataclass(eq=False)
@@ -39,7 +40,9 @@ def kernel_of(group: Group, storage: StorageMap) -> Kernel:
                 tensors[id(value)] = tensor
                 inputs.append(_operand(value, tensor, storage))
             operands.append(tensors[id(value)])
-        for value, tensor in zip(node.outputs, lower_node(node, tuple(operands)), strict=True):
+        results = lower_node(node, tuple(operands))
+        inputs += [_table(node.name, tensor) for tensor in tables(results)]
+        for value, tensor in zip(node.outputs, results, strict=True):
             tensors[id(value)] = tensor
     for value in group.last.outputs:
         if value.users or storage.graph.is_output(value) or len(group.last.outputs) == 1:
@@ -51,6 +54,13 @@ def kernel_of(group: Group, storage: StorageMap) -> Kernel:
         assert weights is not None
         kernel.notes["filters_per_group"] = weights.tensor.static_shape[0] // op.group
     return simplify_axes(_materialised(inline_stages(kernel)))
+
+
+def _table(name: str, tensor: Tensor) -> Operand:
+    """Constants that an expression brings with it."""
+    assert tensor.data is not None
+    value = Value(f"{name}.{tensor.name}", TensorType.of(tensor.data), tensor.data)
+    return Operand.dense(tensor, None, tensor.data, value)
 
 
 def _operand(value: Value, tensor: Tensor, storage: StorageMap) -> Operand:

@@ -11,9 +11,18 @@ from bessemer.core.errors import InputError, ShapeError
 from bessemer.core.shapes import Dim
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
-from bessemer.ops.accumulate import narrow, widen
+from bessemer.ops.accumulate import load, narrow, wide, widen
 from bessemer.ops.checks import check_extents
-from bessemer.ops.dims import Array, fresh_dim, known_dims, normalize_axis
+from bessemer.ops.dims import (
+    Array,
+    constant_ints,
+    extent,
+    fresh_dim,
+    known_dims,
+    normalize_axis,
+)
+from bessemer.ops.elementwise import known_of
+from bessemer.ops.fourier import Element, transform
 from bessemer.te import Expr, Tensor
 
 
@@ -29,6 +38,19 @@ def as_complex(x: Array) -> Array:
 def as_parts(x: Array, dtype: Any) -> Array:
     """Complex numbers [*] as real and imaginary parts [*, 2]."""
     return narrow(np.stack([x.real, x.imag], axis=-1), dtype)
+
+
+def _signal(x: Tensor, at: int, only_real: bool = False) -> Element:
+    """Elements of [*, d, *, 1 or 2] at the other indices and one of axis `at`; 0 outside."""
+
+    def element(*i: Expr) -> tuple[Expr, Expr | None]:
+        place = (*i[:at], i[-1], *i[at:-1])
+        real = load(x.at(*place, 0, fill=0))
+        if x.shape[-1] == 1 or only_real:
+            return real, None
+        return real, load(x.at(*place, 1, fill=0))
+
+    return element
 
 
 def _one(type: TensorType | None) -> Dim | None:
@@ -49,6 +71,7 @@ class DFT(Operator):
     inverse: int = 0
     onesided: int = 0
 
+    fusion = FusionClass.REDUCTION
     form_inputs: ClassVar[tuple[int, ...]] = (1, 2)
 
     def infer(
@@ -87,7 +110,57 @@ class DFT(Operator):
             return as_parts(np.fft.rfft(values.real, count, axis=at), x.dtype)
         return as_parts(np.fft.fft(values, count, axis=at), x.dtype)
 
+    def lower(
+        self, x: Tensor, length: Tensor | None = None, axis: Tensor | None = None, *,
+        types: Sequence[TensorType] = (), **options: Any,
+    ) -> Tensor:
+        known = known_of(options, 3)
+        place = -2 if axis is None else constant_ints(known, 2, self)[0]
+        at = normalize_axis(place, x.rank)
+        bins = extent(types[0].dims[at])
+        count = extent(x.shape[at]) if length is None else constant_ints(known, 1, self)[0]
+        if self.onesided and self.inverse:
+            count = bins
+        outer = (*x.shape[:at], *x.shape[at + 1 : -1])
+        signal = self._half_spectrum(x, at, count) if self.onesided and self.inverse else \
+            _signal(x, at, only_real=bool(self.onesided))
+        parts = transform(outer, count, signal, wide(x.dtype), inverse=bool(self.inverse),
+                          bins=bins)
+        scale = 1.0 / count if self.inverse else 1.0
+
+        def body(*i: Expr) -> Expr:
+            spot = (*i[:at], *i[at + 1 : -1], i[at])
+            value = parts[0][spot]
+            if types[0].dims[-1] == 2:
+                value = te.where(te.equal(i[-1], 0), value, parts[1][spot])
+            return te.cast(value * scale if self.inverse else value, x.dtype)
+
+        return te.compute(x.dtype, types[0].dims, body, "transformed")
+
+    @staticmethod
+    def _half_spectrum(x: Tensor, at: int, count: int) -> Element:
+        """The spectrum of a real signal, given from frequency 0 to half of `count`."""
+        given = _signal(x, at)
+
+        def element(*i: Expr) -> tuple[Expr, Expr | None]:
+            mirrored = i[-1] > count // 2
+            place = te.where(mirrored, count - i[-1], i[-1])
+            real, imaginary = given(*i[:-1], place)
+            if imaginary is None:
+                return real, None
+            # A real signal has no imaginary part at frequency 0 and at the highest one.
+            alone = te.equal(place, 0) | te.equal(place * 2, count)
+            sign = te.where(alone, te.const(0.0, real.dtype), te.where(
+                mirrored, te.const(-1.0, real.dtype), 1.0))
+            return real, sign * imaginary
+
+        return element
+
     samples = (
+        sample("f32[2,37,2]", inverse=1), sample("f32[3,64,1]", onesided=1),
+        sample("f16[2,12,1]"), sample("f32[2,7,2]", np.array(9), onesided=1, inverse=1),
+        sample("f32[2,7,2]", np.array(10), np.array(1), onesided=1, inverse=1),
+        sample("f32[2,210,3,1]", None, np.array(-3)),
         sample("f32[2,9,1]"), sample("f32[1,8,3,2]", np.array(6), np.array(1)),
         sample("f32[2,9,1]", onesided=1), sample("f32[2,5,2]", onesided=1, inverse=1),
         sample("f64[2,9,2]", inverse=1), sample("f32[3,4,1]", np.array(5), np.array(0)),
@@ -104,6 +177,7 @@ class STFT(Operator):
 
     onesided: int = 1
 
+    fusion = FusionClass.REDUCTION
     form_inputs: ClassVar[tuple[int, ...]] = (1, 3)
 
     def infer(
@@ -152,7 +226,36 @@ class STFT(Operator):
             return as_parts(np.fft.rfft(frames.real, axis=-1), x.dtype)
         return as_parts(np.fft.fft(frames, axis=-1), x.dtype)
 
+    def lower(
+        self, x: Tensor, step: Tensor, window: Tensor | None = None,
+        length: Tensor | None = None, *, types: Sequence[TensorType] = (), **options: Any,
+    ) -> Tensor:
+        known = known_of(options, 4)
+        stride = constant_ints(known, 1, self)[0]
+        if length is not None:
+            size = constant_ints(known, 3, self)[0]
+        else:
+            size = extent(x.shape[1] if window is None else window.shape[0])
+        rows, frames, bins, _ = types[0].dims
+        dtype = wide(x.dtype)
+
+        def signal(b: Expr, f: Expr, n: Expr) -> tuple[Expr, Expr | None]:
+            weight = te.const(1.0, dtype) if window is None else te.cast(window[n], dtype)
+            place = (b, f * stride + n)
+            real = te.cast(x[place] if x.rank == 2 else x[(*place, 0)], dtype) * weight
+            if x.rank == 2 or x.shape[2] == 1:
+                return real, None
+            return real, te.cast(x[(*place, 1)], dtype) * weight
+
+        real, imaginary = transform((rows, frames), size, signal, dtype, bins=extent(bins))
+
+        def body(*i: Expr) -> Expr:
+            return te.cast(te.where(te.equal(i[3], 0), real[i[:3]], imaginary[i[:3]]), x.dtype)
+
+        return te.compute(x.dtype, types[0].dims, body, "transformed")
+
     samples = (
+        sample("f32[2,61,1]", np.array(7), "f32[15]"),
         sample("f32[2,20,1]", np.array(4), "f32[8]"),
         sample("f32[1,20,1]", np.array(5), None, np.array(7), onesided=0),
         sample("f32[1,16,2]", np.array(4), "f32[8]"),
@@ -181,29 +284,29 @@ class WindowFunction(Operator):
         return 2 * np.pi / max(size if self.periodic else size - 1, 1)
 
     def infer(self, size: TensorType) -> TensorType:
-        extent = _one(size)
-        check_extents("the window's size", () if extent is None else (extent,))
-        return TensorType(self._dtype(), (fresh_dim(self) if extent is None else extent,))
+        count = _one(size)
+        check_extents("the window's size", () if count is None else (count,))
+        return TensorType(self._dtype(), (fresh_dim(self) if count is None else count,))
 
     def reference(self, size: Array) -> Array:
-        extent = int(size.reshape(-1)[0])
-        angles = np.arange(extent) * self._turn(extent)
+        count = int(size.reshape(-1)[0])
+        angles = np.arange(count) * self._turn(count)
         total = sum(c * np.cos(k * angles) for k, c in enumerate(self.coefficients))
         return narrow(total, self._dtype().numpy)
 
     def lower(self, size: Tensor, *, types: Sequence[TensorType] = (), **_: Any) -> Tensor:
-        (extent,) = types[0].static_shape
+        (count,) = types[0].static_shape
         dtype = self._dtype()
         stage = f64 if dtype == f64 else f32
 
         def body(i: Expr) -> Expr:
-            angle = te.cast(i, stage) * self._turn(extent)
+            angle = te.cast(i, stage) * self._turn(count)
             total: Expr = te.const(self.coefficients[0], stage)
             for k, coefficient in enumerate(self.coefficients[1:], 1):
                 total = total + coefficient * te.cos(float(k) * angle)
             return te.cast(total, dtype)
 
-        return te.compute(dtype, (extent,), body, "window")
+        return te.compute(dtype, (count,), body, "window")
 
     samples = (
         sample(np.array(10)), sample(np.array(9), periodic=0),

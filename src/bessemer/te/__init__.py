@@ -72,6 +72,7 @@ from bessemer.te.tensor import (
     reduce_axis,
     stages,
     sum_,
+    table,
 )
 
 __all__ = [
@@ -81,5 +82,5 @@ __all__ = [
     "evaluate", "exp", "expm1", "floor", "index", "isinf", "isnan", "log", "log1p", "max_",
     "maximum", "min_", "minimum", "not_equal", "placeholder", "power", "prod",
     "reduce_axis", "round_", "rounded", "rsqrt", "sigmoid", "sign", "sin", "sinh", "sqrt", "stages", "sum_",
-    "tan", "tanh", "trunc", "unary", "where",
+    "table", "tan", "tanh", "trunc", "unary", "where",
 ]

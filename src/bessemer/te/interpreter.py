@@ -168,7 +168,7 @@ class _Evaluator:
         raise TypeError(f"cannot evaluate {expr}")
 
     def _load(self, tensor: Tensor, indices: tuple[Expr, ...], fill: Const | None) -> Array:
-        array = self.arrays[id(tensor)]
+        array = self.arrays[id(tensor)] if tensor.data is None else tensor.data
         if not indices:
             return array.reshape(())
         where = np.broadcast_arrays(*(self.value(i) for i in indices))

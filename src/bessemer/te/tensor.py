@@ -3,8 +3,11 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from bessemer.core.dtypes import DType, i64
+import numpy as np
+
+from bessemer.core.dtypes import DType, dtype_from_numpy, i64
 from bessemer.core.shapes import Dim, Shape
 from bessemer.te.expr import Const, Expr, ExprLike, Load, Reduce, Var, const, index, loads
 
@@ -20,7 +23,7 @@ class IterVar(Var):
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """A placeholder (`body` None) or a compute: element [axes] = body.
+    """A placeholder (`body` None), one with known content (`data`), or a compute: [axes] = body.
 
     Shapes: shape has one entry per axis; entries are integers or symbols.
     """
@@ -30,6 +33,7 @@ class Tensor:
     shape: Shape
     axes: tuple[IterVar, ...] = ()
     body: Expr | None = None
+    data: np.ndarray[Any, Any] | None = None
 
     @property
     def rank(self) -> int:
@@ -65,6 +69,18 @@ class Tensor:
 def placeholder(dtype: DType, shape: Shape, name: str = "x") -> Tensor:
     """An input tensor."""
     return Tensor(name, dtype, tuple(shape))
+
+
+def table(data: np.ndarray[Any, Any], name: str = "table") -> Tensor:
+    """Constants of an operator that its expression reads: attributes, twiddle factors ..."""
+    return Tensor(name, dtype_from_numpy(data.dtype), data.shape, data=data)
+
+
+def tables(outputs: tuple[Tensor, ...]) -> list[Tensor]:
+    """The tables that the outputs read, each once."""
+    read = [load.tensor for stage in stages(outputs) if stage.body is not None
+            for load in loads(stage.body)]
+    return list({id(tensor): tensor for tensor in read if tensor.data is not None}.values())
 
 
 def compute(dtype: DType, shape: Shape, function: Callable[..., ExprLike], name: str = ""
