@@ -81,6 +81,6 @@ __all__ = [
     "binary", "bitcast", "cast", "ceil", "compute", "const", "cos", "cosh", "equal", "erf",
     "evaluate", "exp", "expm1", "floor", "index", "isinf", "isnan", "log", "log1p", "max_",
     "maximum", "min_", "minimum", "not_equal", "placeholder", "power", "prod",
-    "reduce_axis", "round_", "rounded", "rsqrt", "sigmoid", "sign", "sin", "sinh", "sqrt", "stages", "sum_",
-    "table", "tan", "tanh", "trunc", "unary", "where",
+    "reduce_axis", "round_", "rounded", "rsqrt", "sigmoid", "sign", "sin", "sinh", "sqrt", "stages",
+    "sum_", "table", "tan", "tanh", "trunc", "unary", "where",
 ]
