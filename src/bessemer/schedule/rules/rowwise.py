@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bessemer.core.dtypes import i64
+from bessemer.core.shapes import Shape
 from bessemer.lower.kernel import Kernel
 from bessemer.lower.loops import Alloc, Buffer, For, Let, Stmt
 from bessemer.schedule.memory import Memory
@@ -51,7 +52,7 @@ def rows_of(kernel: Kernel) -> Rows:
         for load in loads(stage.body):
             if load.tensor.body is None:
                 continue
-            alive &= _follow(load, names, mapping)
+            alive &= _follow(load, names, mapping, first.shape)
     kept = sorted(alive)
     number = {row: k for k, row in enumerate(kept)}
     axes = {key: {axis: number[row] for axis, row in own.items() if row in number}
@@ -60,13 +61,16 @@ def rows_of(kernel: Kernel) -> Rows:
     return Rows(extents, axes)
 
 
-def _follow(load: Load, names: Mapping[int, int | None], mapping: dict[int, dict[int, int]]
-            ) -> set[int]:
-    """Maps the producer's axes through one load; returns the rows that survive."""
+def _follow(load: Load, names: Mapping[int, int | None], mapping: dict[int, dict[int, int]],
+            shape: Shape) -> set[int]:
+    """Maps the producer's axes through one load; returns the rows that survive.
+
+    A row is as long in the producer as in the last output: Concat reads only a part of it.
+    """
     found: dict[int, int] = {}
     for axis, index in enumerate(load.indices):
         row = names.get(id(index))
-        if row is not None:
+        if row is not None and load.tensor.shape[axis] == shape[row]:
             found[axis] = row
     known = mapping.get(id(load.tensor))
     if known is None:
