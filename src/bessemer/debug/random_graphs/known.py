@@ -1,0 +1,146 @@
+"""Where ONNX Runtime is known to differ from what ONNX says; docs/fuzzing.md has the sentences.
+
+Each entry looks at a shortened model, mostly of one node, and says whether it is that case.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+
+from bessemer.debug.random_graphs.data import Array
+
+
+@dataclass(frozen=True)
+class Case:
+    """A shortened model that disagrees: its last node, and the two results."""
+
+    model: Any
+    node: Any
+    inputs: Mapping[str, Array]
+    want: Array
+    got: Array
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        """The value of an attribute of the last node."""
+        for item in self.node.attribute:
+            if item.name == name:
+                value = onnx.helper.get_attribute_value(item)
+                return value.decode() if isinstance(value, bytes) else value
+        return default
+
+    def operand(self, position: int) -> Array | None:
+        """An input of the last node, if it is one of the graph or a constant."""
+        name = self.node.input[position] if position < len(self.node.input) else ""
+        for tensor in self.model.graph.initializer:
+            if tensor.name == name:
+                return np.asarray(onnx.numpy_helper.to_array(tensor))
+        return self.inputs.get(name)
+
+    def close(self, share: float) -> bool:
+        """True if the results differ by no more than a share of the largest number."""
+        if self.want.shape != self.got.shape:
+            return False
+        a, b = self.want.astype(np.float64), self.got.astype(np.float64)
+        return bool(np.abs(a - b).max() <= share * np.abs(a).max())
+
+
+Known = Callable[[Case], bool]
+KNOWN: dict[str, tuple[tuple[str, ...], Known]] = {}
+
+
+def known(section: str, *operators: str) -> Callable[[Known], Known]:
+    """Registers a predicate for models that end in an operator."""
+
+    def decorate(function: Known) -> Known:
+        KNOWN[section] = (operators, function)
+        return function
+
+    return decorate
+
+
+def known_deviation(model: Any, inputs: Mapping[str, Array], want: Array, got: Array) -> str:
+    """The section of docs/fuzzing.md that explains a disagreement; empty if none does."""
+    case = Case(model, model.graph.node[-1], inputs, want, got)
+    for section, (operators, applies) in KNOWN.items():
+        if case.node.op_type in operators and applies(case):
+            return section
+    return ""
+
+
+def _same(case: Case) -> bool:
+    return str(case.attribute("auto_pad", "")).startswith("SAME")
+
+
+@known("transposed-same", "ConvTranspose")
+def _transposed_same(case: Case) -> bool:
+    """Strides beyond the kernel: zeros after the last window are left out."""
+    kernel, strides = case.attribute("kernel_shape", []), case.attribute("strides", [])
+    dilations = case.attribute("dilations") or [1] * len(kernel)
+    return _same(case) and (not kernel or any(
+        s > (k - 1) * d + 1 for k, s, d in zip(kernel, strides, dilations)))
+
+
+@known("pool-same-dilated", "AveragePool", "MaxPool", "LpPool")
+def _pool_same_dilated(case: Case) -> bool:
+    """SAME pads computed without the dilation."""
+    return _same(case) and max(case.attribute("dilations", [1])) > 1
+
+
+@known("resize-crop", "Resize")
+def _resize_crop(case: Case) -> bool:
+    """The region is left out of the output's extents and of the scale."""
+    return bool(case.attribute("coordinate_transformation_mode") == "tf_crop_and_resize")
+
+
+@known("mean-variance-nan", "MeanVarianceNormalization")
+def _mean_variance(case: Case) -> bool:
+    """0 / 0 where all numbers are equal."""
+    return bool(np.isnan(case.got).any() and not np.isnan(case.want).any())
+
+
+@known("grid-cubic-border", "GridSample")
+def _grid_cubic_border(case: Case) -> bool:
+    """Cubic taps of a position that is clipped first."""
+    return bool(str(case.attribute("mode")).endswith("cubic")
+                and case.attribute("padding_mode") in ("border", "reflection"))
+
+
+@known("lstm-clip", "LSTM", "GRU", "RNN")
+def _lstm_clip(case: Case) -> bool:
+    """The input of the last activation is not clipped."""
+    return case.attribute("clip") is not None
+
+
+@known("quantize-nan", "QuantizeLinear", "DynamicQuantizeLinear")
+def _quantize_nan(case: Case) -> bool:
+    """NaN has no quantised number."""
+    x = case.operand(0)
+    return x is not None and not bool(np.isfinite(x.astype(np.float64)).all())
+
+
+@known("normalisation-rounding", "InstanceNormalization", "GroupNormalization",
+       "LayerNormalization", "BatchNormalization", "RMSNormalization")
+def _normalisation(case: Case) -> bool:
+    """Forms such as x * a + b with rounded a and b; f32 inside for f64."""
+    return case.close(2e-3 if case.want.dtype.itemsize == 2 else 1e-4)
+
+
+@known("sigmoid-absolute", "Sigmoid", "Loop", "If", "Scan")
+def _sigmoid(case: Case) -> bool:
+    """Small results carry an error of the size of 1's last place."""
+    bodies = "".join(str(a.g) for a in case.node.attribute if a.HasField("g"))
+    inside = case.node.op_type == "Sigmoid" or "Sigmoid" in bodies
+    eps = float(np.finfo(case.want.dtype).eps) if case.want.dtype.kind == "f" else 0.0
+    distance = np.abs(case.want.astype(np.float64) - case.got.astype(np.float64))
+    return inside and bool(distance.max() <= 16 * eps)
+
+
+@known("resize-nonfinite", "Resize", "GridSample", "RoiAlign")
+def _resize_nonfinite(case: Case) -> bool:
+    """Taps of weight 0 are multiplied, so that an infinity gives NaN."""
+    x = case.operand(0)
+    return x is not None and not bool(np.isfinite(x.astype(np.float64)).all())

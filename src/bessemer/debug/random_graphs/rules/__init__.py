@@ -1,0 +1,1 @@
+"""What nodes a random graph may have: one function for each operator or family, by `@rule`."""

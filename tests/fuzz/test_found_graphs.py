@@ -1,0 +1,45 @@
+"""Graphs on which the fuzzer once found Bessemer wrong, as short as it made them."""
+
+import numpy as np
+from onnx import helper
+
+from bessemer.core.dtypes import dtype_from_numpy
+from bessemer.debug.random_graphs.models import onnx_dtype
+from bessemer.debug.random_graphs.oracles import reference_values, run_engine
+from bessemer.debug.random_graphs.verdict import Judge
+
+
+def random(*shape, dtype=np.float32, seed=0):
+    return np.random.default_rng(seed).uniform(-2, 2, shape).astype(dtype)
+
+
+def info(name, array):
+    return helper.make_tensor_value_info(
+        name, onnx_dtype(dtype_from_numpy(array.dtype).name), array.shape)
+
+
+def check(nodes, inputs, outputs, opset=21):
+    """Builds and runs a graph; every output must agree with the reference."""
+    results = [helper.make_tensor_value_info(name, 0, None) for name in outputs]
+    for result in results:
+        result.ClearField("type")
+    graph = helper.make_graph(nodes, "g", [info(n, a) for n, a in inputs.items()], results)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+    imported, values = reference_values(model, inputs)
+    found = run_engine(model, inputs)
+    assert set(found) == set(outputs)
+    assert Judge(imported, inputs, values).compare(found) == []
+    return found
+
+
+def test_empty_constants_at_the_end_of_the_pool():
+    nodes = [helper.make_node("Shape", ["x"], ["v"], start=-2, end=0),
+             helper.make_node("Concat", ["x", "c"], ["y"], axis=0)]
+    check(nodes, {"x": random(3, 1), "c": random(2, 1)}, ["v", "y"])
+
+
+def test_normalisation_into_a_part_of_a_concat():
+    nodes = [helper.make_node("LayerNormalization", ["x", "s", "b"], ["n"], axis=-1),
+             helper.make_node("Concat", ["n", "z", "z"], ["y"], axis=-2)]
+    check(nodes, {"x": random(4, 4, 1), "s": random(1), "b": random(1), "z": random(4, 2, 1)},
+          ["y"])
