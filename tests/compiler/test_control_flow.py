@@ -22,8 +22,11 @@ BRANCHES = """graph branches(%c: bool[], %x: f32[4], %w: f32[4]) -> (%y, %n) {
   }) from "if"
 }"""
 
-SUMMING = """graph summing(%n: i64[], %go: bool[], %x: f32[3], %s: f32[3]) -> (%last, %all, %count) {
-  %last, %all, %count = Loop(%n, %go, %x, %s, captured=1, body=graph body(%i: i64[], %c: bool[], %h: f32[3], %t: f32[3]) -> (%more, %z, %z, %i) {
+SUMMING = """graph summing(%n: i64[], %go: bool[], %x: f32[3], %s: f32[3])
+    -> (%last, %all, %count) {
+  %last, %all, %count = Loop(%n, %go, %x, %s, captured=1,
+    body=graph body(%i: i64[], %c: bool[], %h: f32[3], %t: f32[3])
+      -> (%more, %z, %z, %i) {
     @limit : f32[] = [20]
     @axes : i64[1] = [0]
     %z = Add(%h, %t) from "add"
@@ -33,7 +36,9 @@ SUMMING = """graph summing(%n: i64[], %go: bool[], %x: f32[3], %s: f32[3]) -> (%
 }"""
 
 NESTED = """graph nested(%n: i64[], %x: f32[2], %c: bool[]) -> (%y) {
-  %y = Loop(%n, none, %x, %c, captured=1, body=graph outer(%i: i64[], %k: bool[], %h: f32[2], %c: bool[]) -> (%k, %r) {
+  %y = Loop(%n, none, %x, %c, captured=1,
+    body=graph outer(%i: i64[], %k: bool[], %h: f32[2], %c: bool[])
+      -> (%k, %r) {
     %r = If(%c, %h, %i, then_branch=graph yes(%a: f32[2], %i: i64[]) -> (%z) {
       %z = Loop(%i, none, %a, body=graph inner(%j: i64[], %k: bool[], %v: f32[2]) -> (%k, %w) {
         @two : f32[] = [2]
@@ -47,7 +52,9 @@ NESTED = """graph nested(%n: i64[], %x: f32[2], %c: bool[]) -> (%y) {
 }"""
 
 SCAN = """graph scan(%h: f32[2], %x: f32[T,2]) -> (%last, %all) {
-  %last, %all = Scan(%h, %x, scan_output_directions=(1,), scan_input_directions=(1,), body=graph body(%h: f32[2], %x: f32[2]) -> (%z, %t) {
+  %last, %all = Scan(%h, %x, scan_output_directions=(1,), scan_input_directions=(1,),
+    body=graph body(%h: f32[2], %x: f32[2])
+      -> (%z, %t) {
     %z = Add(%h, %x) from "add"
     %t = Tanh(%z) from "tanh"
   }) from "scan"
@@ -56,7 +63,9 @@ SCAN = """graph scan(%h: f32[2], %x: f32[T,2]) -> (%last, %all) {
 GROWING = """graph growing(%n: i64[], %x: i64[1]) -> (%y, %s) {
   @one : i64[1] = [1]
   %e = SequenceEmpty(dtype="i64") from "empty"
-  %y, %s = Loop(%n, none, %x, %e, body=graph body(%i: i64[], %k: bool[], %h: i64[L], %q: seq<i64[...]>) -> (%k, %g, %r) {
+  %y, %s = Loop(%n, none, %x, %e,
+    body=graph body(%i: i64[], %k: bool[], %h: i64[L], %q: seq<i64[...]>)
+      -> (%k, %g, %r) {
     @one : i64[1] = [1]
     %p = Reshape(%i, @one) from "reshape"
     %g = Concat(%h, %p, axis=0) from "grow"
