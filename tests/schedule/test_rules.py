@@ -15,7 +15,7 @@ from bessemer import te
 from bessemer.core.dtypes import f32
 from bessemer.ir.layout import Layout
 from bessemer.lower.collapse import simplify_axes
-from bessemer.lower.kernel import Kernel, Operand, inline_stages, shape_of
+from bessemer.lower.kernel import Kernel, Operand, inline_stages
 from bessemer.ops.conv import Conv
 from bessemer.ops.pool import MaxPool
 from bessemer.ops.softmax import Softmax
@@ -27,7 +27,7 @@ POINTS = 5
 
 
 def random_constant(tensor, rng):
-    return rng.standard_normal(shape_of(tensor)).astype(np.float32)
+    return rng.standard_normal(tensor.shape).astype(np.float32)
 
 
 def halo(layout, pad):

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import llvmlite
@@ -15,6 +15,7 @@ from bessemer.codegen.llvm.driver import driver_module
 from bessemer.compiler.api import PRECISIONS, TUNING, OptimizationProfile, check_plugins
 from bessemer.compiler.dump import Dumper
 from bessemer.compiler.kernels import CompiledKernel, compile_kernels
+from bessemer.compiler.symbols import Ranges, profile_ranges
 from bessemer.compiler.variant import ConstantPool, Variant, lower_variant
 from bessemer.core.errors import SettingsError
 from bessemer.core.settings import settings
@@ -49,6 +50,7 @@ class BuildOptions:
     strict: bool = True
     fuse: bool = True
     threads: int | None = None
+    ranges: Ranges = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -96,7 +98,8 @@ def build(
     options = BuildOptions(
         _targets(target), name, tuple(disable), verify or None, tune, strict, threads=threads)
     fallback = Fallback(tuple(allow_fallback), tuple(fallback_nodes))
-    graph = import_model(model, shapes=_all_shapes(shapes, profiles), fallback=fallback)
+    graph = import_model(model, shapes=_all_shapes(shapes), fallback=fallback)
+    options = replace(options, ranges=profile_ranges(graph, profiles or ()))
     compiled = compile_graph(graph, options, on_progress=on_progress, logger=log)
     return compiled.engine
 
@@ -108,7 +111,7 @@ def compile_graph(graph: Graph, options: BuildOptions, *, on_progress: Progress 
     dump = Dumper.from_settings()
     tell("import", 1, 1, graph.name)
     imported = graph
-    graph = bind_symbols(graph.clone(), logger)
+    graph = graph.clone()
     dump.graph("import", graph)
     tell("optimise", 0, 1, f"{len(graph.nodes)} nodes")
     passes = run_pipeline(graph, disable=options.disable, verify=options.verify,
@@ -119,7 +122,8 @@ def compile_graph(graph: Graph, options: BuildOptions, *, on_progress: Progress 
     for number, chip in enumerate(options.targets):
         tell("schedule", number, len(options.targets), chip.name)
         variants.append(lower_variant(graph.clone(), chip, constants, disable=options.disable,
-                                      verify=options.verify, fuse=options.fuse))
+                                      verify=options.verify, fuse=options.fuse,
+                                      ranges=options.ranges))
         dump.variant(variants[-1])
     tell("schedule", len(options.targets), len(options.targets), "")
     _report_host_steps(variants[0], options.strict, logger)
@@ -170,7 +174,7 @@ def pack(variants: list[Variant], passes: list[PassResult], constants: ConstantP
 
 
 def bind_symbols(graph: Graph, logger: logging.Logger = LOGGER) -> Graph:
-    """Fixes symbolic dimensions of inputs that nothing fixed: to 1, and says so."""
+    """A static form to look at: symbolic dimensions of inputs that nothing fixed become 1."""
     names: set[str] = set()
     for value in graph.inputs:
         if isinstance(value.type, TensorType) and value.type.shape is not None:
@@ -180,8 +184,8 @@ def bind_symbols(graph: Graph, logger: logging.Logger = LOGGER) -> Graph:
     if not names:
         return graph
     logger.warning(
-        "model %r has symbolic dimensions %s; this engine is built for 1 of each: give "
-        "shapes={...} (--shape NAME=EXTENT) for others", graph.name, ", ".join(sorted(names)))
+        "model %r has symbolic dimensions %s; 1 is taken for each: give shapes={...} "
+        "(--shape NAME=EXTENT) for others", graph.name, ", ".join(sorted(names)))
     return specialize(graph, dict.fromkeys(names, 1))
 
 
@@ -201,16 +205,11 @@ def _targets(target: str | Sequence[str] | None) -> tuple[Target, ...]:
     return tuple(found.values())
 
 
-def _all_shapes(shapes: Mapping[str, int | Sequence[int]] | None,
-                profiles: Sequence[OptimizationProfile] | None
+def _all_shapes(shapes: Mapping[str, int | Sequence[int]] | None
                 ) -> dict[str, int | tuple[int, ...]] | None:
-    """Shapes given by the user; a profile's usual shape counts where none is given."""
-    result: dict[str, int | tuple[int, ...]] = {}
-    for profile in profiles or ():
-        result |= {name: tuple(usual) for name, (_, usual, _) in profile.shapes.items()}
-    for name, shape in (shapes or {}).items():
-        result[name] = shape if isinstance(shape, int) else tuple(shape)
-    return result or None
+    """Shapes given by the user."""
+    return {name: shape if isinstance(shape, int) else tuple(shape)
+            for name, shape in (shapes or {}).items()} or None
 
 
 def _check_options(precision: str, calibration: Any, tune: str, budget_s: float | None,

@@ -105,7 +105,7 @@ def kernel_flops(kernel: Kernel) -> int:
         assert body is not None
         count = 1
         for axis in (*stage.axes, *(body.axes if isinstance(body, Reduce) else ())):
-            count *= int(axis.extent)  # type: ignore[arg-type]
+            count *= kernel.usual(axis.extent)
         inner = body.body if isinstance(body, Reduce) else body
         total += count * (_operations(inner) + isinstance(body, Reduce))
     return total
@@ -123,5 +123,5 @@ def _operations(expr: object) -> int:
 
 def kernel_bytes(kernel: Kernel) -> int:
     """Bytes of all operands: the traffic of one run with perfect caches."""
-    return sum(operand.layout.count(operand.shape) * operand.dtype.size_bytes
+    return sum(kernel.usual(operand.layout.count(operand.shape)) * operand.dtype.size_bytes
                for operand in (*kernel.inputs, *kernel.outputs))

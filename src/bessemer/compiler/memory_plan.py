@@ -2,18 +2,25 @@
 
 from dataclasses import dataclass
 
+from bessemer.core.shapes import Dim
+
 ALIGNMENT = 64
 
 
 @dataclass
 class Block:
-    """Memory needed from the first to the last step that touches it (both inclusive)."""
+    """Memory needed from the first to the last step that touches it (both inclusive).
+
+    `size_bytes` is the size to plan for; `size` the true one, which may be symbolic.
+    """
 
     name: str
     size_bytes: int
     first: int
     last: int
     offset: int = -1
+    size: Dim = 0
+    epoch: int = 0
 
     def overlaps(self, other: "Block") -> bool:
         """True if both are needed at one moment."""
@@ -47,6 +54,24 @@ def place_blocks(blocks: list[Block]) -> int:
         total = max(total, block.offset + size)
         placed.append(block)
     return total
+
+
+def blocks_below(blocks: list[Block]) -> list[tuple[int, ...]]:
+    """For each placed block those (by position in the list) that end below it at the same time.
+
+    Whatever the sizes become, a block that begins where the highest of these ends is clear of
+    all that live with it. The blocks must be in order of offset. Blocks that another one of the
+    list stands on are left out, because that one begins above them.
+    """
+    reach: list[set[int]] = []
+    result = []
+    for k, block in enumerate(blocks):
+        below = [j for j in range(k) if blocks[j].epoch == block.epoch
+                 and blocks[j].overlaps(block)]
+        implied = set().union(*(reach[j] for j in below))
+        result.append(tuple(j for j in below if j not in implied))
+        reach.append(implied | set(below))
+    return result
 
 
 def lower_bound(blocks: list[Block]) -> int:

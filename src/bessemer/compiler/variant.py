@@ -14,27 +14,38 @@ from bessemer.compiler.kernels import (
     name_symbols,
     schedule_kernel,
 )
-from bessemer.compiler.memory_plan import Block, aligned, lower_bound, place_blocks
+from bessemer.compiler.memory_plan import (
+    Block,
+    aligned,
+    blocks_below,
+    lower_bound,
+    place_blocks,
+)
 from bessemer.compiler.nested import lower_bodies, without_bodies
+from bessemer.compiler.symbols import Ranges, Symbols, formula
 from bessemer.core.dtypes import DType, f32
+from bessemer.core.shapes import Dim, Sym, product
 from bessemer.engine.plan import (
     Binding,
+    BlockRecord,
     BufferRef,
+    Extent,
     HostStep,
     KernelStep,
     MemoryReport,
     MemoryRow,
     NodeRecord,
     Plan,
+    ShapeStep,
     Step,
     TensorRef,
 )
 from bessemer.ir.codec import encode_operator
 from bessemer.ir.graph import Graph, Node, Value
 from bessemer.ir.types import TensorType
-from bessemer.lower.fuse import Group, Partition, partition
+from bessemer.lower.fuse import Group, Partition, partition, symbols_of
 from bessemer.lower.kernel import Operand, is_identity_load
-from bessemer.lower.loops import For, statements
+from bessemer.lower.loops import For, dense_strides, statements
 from bessemer.lower.lowering import Temporary, kernel_of
 from bessemer.lower.storage import StorageMap
 from bessemer.ops.literal import Literal
@@ -95,7 +106,8 @@ class Variant:
 
 
 def lower_variant(graph: Graph, target: Target, constants: ConstantPool, *,
-                  disable: Collection[str] = (), verify: Any = None, fuse: bool = True) -> Variant:
+                  disable: Collection[str] = (), verify: Any = None, fuse: bool = True,
+                  ranges: Ranges | None = None) -> Variant:
     """Chooses layouts, fuses, schedules and plans the memory of a graph (which is changed)."""
     pipeline = (ChooseLayouts(block=target.lanes(f32)), "place-concats")
     results = run_passes(graph, pipeline, disable=disable, verify=verify)
@@ -108,7 +120,8 @@ def lower_variant(graph: Graph, target: Target, constants: ConstantPool, *,
             node, lambda body: lower_variant(body, target, constants, disable=disable,
                                              verify=verify, fuse=fuse), disable, verify)
 
-    return _Lowering(graph, target, constants, groups, results, lower_body).run()
+    symbols = Symbols(ranges or {})
+    return _Lowering(graph, target, constants, groups, results, lower_body, symbols).run()
 
 
 def _unplace_for_host(groups: Partition) -> bool:
@@ -129,10 +142,14 @@ def _unplace_for_host(groups: Partition) -> bool:
 class _Lowering:
     def __init__(self, graph: Graph, target: Target, constants: ConstantPool, groups: Partition,
                  results: list[PassResult],
-                 lower_body: Callable[[Node], dict[str, Variant]]) -> None:
+                 lower_body: Callable[[Node], dict[str, Variant]], symbols: Symbols) -> None:
         self.graph, self.target, self.constants = graph, target, constants
         self.partition, self.results = groups, results
-        self.storage = StorageMap(graph, groups)
+        self.storage = StorageMap(graph, groups, symbols.hints)
+        self.symbols = symbols
+        self.is_symbolic = False
+        self.numbers: dict[int, int] = {}  # block -> its number in a symbolic plan
+        self.below: list[tuple[int, ...]] = []
         self.inputs = {id(value): k for k, value in enumerate(graph.inputs)}
         self.direct: dict[int, int] = {}  # root value -> output binding it is written to
         self.slots: dict[int, int] = {}
@@ -144,29 +161,72 @@ class _Lowering:
 
     def run(self) -> Variant:
         """The variant."""
-        drafts = self._literals()
-        for group in self.partition.groups:
-            if group.kind == "host":
-                drafts.append(_StepDraft(group, None))
-            elif group.kind not in ("placed", "alias", "empty"):
-                kernel = kernel_of(group, self.storage)
-                drafts += [_StepDraft(group, part) for part in schedule_kernel(kernel, self.target)]
+        drafts = self._drafts()
+        self._find_symbols(drafts)
         self._choose_outputs(drafts)
         self._live(drafts)
         self._share_in_place(drafts)
         kernels = [draft.kernel for draft in drafts if draft.kernel is not None]
         name_symbols(kernels)
         blocks = list({id(block): block for block in self.blocks.values()}.values())
-        arena = place_blocks(blocks)
+        arena = self._place(blocks)
         steps = tuple(self._step(draft) for draft in drafts)
         plan = Plan(
             self.graph.name, tuple(self._input(v) for v in self.graph.inputs),
             tuple(self._output(k, v) for k, v in enumerate(self.graph.outputs)), steps,
-            arena_bytes=arena, host_slots=len(self.slots),
+            arena_bytes=0 if self.is_symbolic else arena, host_slots=len(self.slots),
             memory=self._report(blocks, arena), nodes=self._records(drafts),
-            notes=tuple(str(note) for note in self.partition.notes))
+            notes=tuple(str(note) for note in self.partition.notes),
+            symbols=tuple(self.symbols.records.values()),
+            blocks=self._block_records(blocks), epochs=tuple(self.symbols.epochs))
         return Variant(self.target, self.graph, self.partition, plan, kernels, self.results,
                        self.bodies)
+
+    def _drafts(self) -> list[_StepDraft]:
+        """The steps, without those that make shapes nobody reads as a tensor."""
+        drafts: list[_StepDraft] = []
+        read = {id(self.storage.of(v).root) for v in self.graph.outputs if not self._is_slot(v)}
+        for group in self.partition.groups:
+            if group.kind in ("host", "shape"):
+                drafts.append(_StepDraft(group, None))
+            elif group.kind not in ("placed", "alias", "empty"):
+                kernel = kernel_of(group, self.storage)
+                drafts += [_StepDraft(group, part) for part in schedule_kernel(kernel, self.target)]
+        for draft in drafts:
+            keys: list[Any] = [] if draft.group.kind == "shape" else list(draft.group.last.inputs)
+            if draft.kernel is not None:
+                keys = [operand.key for operand in draft.kernel.scheduled.operands]
+            read |= {id(self.storage.of(key).root) for key in keys
+                     if isinstance(key, Value) and not self._is_slot(key)}
+        return [*self._literals(), *(
+            draft for draft in drafts if draft.group.kind != "shape" or any(
+                id(self.storage.of(value).root) in read for value in draft.group.last.outputs))]
+
+    def _find_symbols(self, drafts: list[_StepDraft]) -> None:
+        """Where the values of symbols come from; a plan with any is symbolic."""
+        self.symbols.from_inputs(self.graph)
+        for step, draft in enumerate(drafts):
+            if draft.group.kind == "host":
+                self.symbols.from_step(step, draft.group.last.outputs)
+        self.is_symbolic = bool(self.symbols.records)
+
+    def _place(self, blocks: list[Block]) -> int:
+        """Bytes of the arena; in a symbolic plan for the usual shapes."""
+        if not self.is_symbolic:
+            return place_blocks(blocks)
+        for block in blocks:
+            block.epoch = self.symbols.epoch(block.size)
+        epochs = {block.epoch for block in blocks}
+        total = sum(place_blocks([b for b in blocks if b.epoch == epoch]) for epoch in epochs)
+        blocks.sort(key=lambda block: (block.epoch, block.offset, block.first, block.name))
+        self.numbers = {id(block): k for k, block in enumerate(blocks)}
+        return total
+
+    def _block_records(self, blocks: list[Block]) -> tuple[BlockRecord, ...]:
+        if not self.is_symbolic:
+            return ()
+        return tuple(BlockRecord(formula(block.size), below, block.epoch)
+                     for block, below in zip(blocks, blocks_below(blocks), strict=True))
 
     def _literals(self) -> list[_StepDraft]:
         """Steps that make the constants which only Python objects can hold (strings)."""
@@ -182,8 +242,9 @@ class _Lowering:
 
     def _is_slot(self, value: Value) -> bool:
         """True if the value is a Python object between host steps."""
-        return not isinstance(value.type, TensorType) or not value.type.is_static \
-            or value.type.dtype.kind == "string"
+        return not isinstance(value.type, TensorType) or value.type.shape is None \
+            or value.type.dtype.kind == "string" \
+            or bool(symbols_of(value) - self.partition.symbols)
 
     def _choose_outputs(self, drafts: list[_StepDraft]) -> None:
         """Outputs that a step can write straight into the caller's memory."""
@@ -216,15 +277,16 @@ class _Lowering:
         if root not in self.blocks:
             self.owner[root] = key
             if isinstance(key, Temporary):
-                size = Operand.dense(key.tensor)
-                count = size.layout.count(size.shape) * size.dtype.size_bytes
-                self.workspace_bytes = max(self.workspace_bytes, count)
-                self.blocks[root] = Block(key.name, count, step, step)
+                dense = Operand.dense(key.tensor)
+                size = dense.layout.count(dense.shape) * dense.dtype.size_bytes
+                self.workspace_bytes = max(self.workspace_bytes, self.symbols.usual(size))
+                name = key.name
             else:
                 assert isinstance(key, Value)
                 value = self.storage.of(key).root
-                count = self.storage.extent(value) * value.tensor.dtype.size_bytes
-                self.blocks[root] = Block(value.name, count, step, step)
+                size = self.storage.extent(value) * value.tensor.dtype.size_bytes
+                name = value.name
+            self.blocks[root] = Block(name, self.symbols.usual(size), step, step, size=size)
         self.blocks[root].last = max(self.blocks[root].last, step)
 
     def _live(self, drafts: list[_StepDraft]) -> None:
@@ -258,7 +320,7 @@ class _Lowering:
                     continue
                 theirs = self.blocks[root]
                 if theirs.last != step or mine.first != step \
-                        or theirs.size_bytes != mine.size_bytes \
+                        or theirs.size != mine.size \
                         or operand.layout != out.layout or operand.dtype != out.dtype \
                         or not _reads_same_element(entry, operand):
                     continue
@@ -277,14 +339,13 @@ class _Lowering:
         assert isinstance(operand.key, Value)
         where = self.storage.of(operand.key)
         return where.offset == 0 and \
-            where.layout.count(operand.key.tensor.static_shape) == self.storage.extent(where.root)
+            where.layout.count(operand.key.tensor.dims) == self.storage.extent(where.root)
 
     # -- references -----------------------------------------------------------------------------
 
     def _ref(self, key: object) -> BufferRef:
         if isinstance(key, Temporary):
-            block = self.blocks[id(key)]
-            return BufferRef("arena", block.offset, block.size_bytes)
+            return self._in_block(self.blocks[id(key)], 0, self.blocks[id(key)].size)
         assert isinstance(key, Value)
         if self._is_slot(key):
             if id(key) in self.inputs:
@@ -298,18 +359,28 @@ class _Lowering:
         size = self._span(key, dtype)
         root = id(where.root)
         if root in self.inputs:
-            return BufferRef("input", self.inputs[root], size, byte)
+            return BufferRef("input", self.inputs[root], formula(size), formula(byte))
         if root in self.direct:
-            return BufferRef("output", self.direct[root], size, byte)
-        return BufferRef("arena", self.blocks[root].offset + byte, size)
+            return BufferRef("output", self.direct[root], formula(size), formula(byte))
+        return self._in_block(self.blocks[root], byte, size)
 
-    def _span(self, value: Value, dtype: DType) -> int:
+    def _in_block(self, block: Block, byte: Dim, size: Dim) -> BufferRef:
+        if self.is_symbolic:
+            return BufferRef("block", self.numbers[id(block)], formula(size), formula(byte))
+        assert isinstance(byte, int)
+        return BufferRef("arena", block.offset + byte, formula(size))
+
+    def _span(self, value: Value, dtype: DType) -> Dim:
         """Bytes from the first to the last element of a value."""
         where = self.storage.of(value)
-        shape = where.layout.physical_shape(value.tensor.static_shape)
+        shape = where.layout.physical_shape(value.tensor.dims)
         if 0 in shape:
             return 0
-        last = sum((n - 1) * s for n, s in zip(shape, where.strides, strict=True))
+        if where.strides == dense_strides(shape):
+            return product(shape) * dtype.size_bytes
+        last: Dim = 0
+        for extent, stride in zip(shape, where.strides, strict=True):
+            last = last + (extent - 1) * stride
         return (last + 1) * dtype.size_bytes
 
     def _constant(self, operand: Operand) -> BufferRef:
@@ -322,6 +393,8 @@ class _Lowering:
 
     def _step(self, draft: _StepDraft) -> Step:
         entry = draft.kernel
+        if draft.group.kind == "shape":
+            return self._shape_step(draft.group)
         if entry is None:
             return self._host_step(draft.group)
         args = tuple(self._constant(o) if o.constant is not None else self._ref(o.key)
@@ -333,7 +406,14 @@ class _Lowering:
             entry.name, entry.symbol, args, entry.kernel.sources, kernel_flops(entry.kernel),
             kernel_bytes(entry.kernel), entry.scheduled.rule,
             f"{knobs}\n{entry.scheduled.text}".strip(), _shapes(draft.group), parallel,
-            notes=tuple(str(note) for note in draft.group.notes))
+            notes=tuple(str(note) for note in draft.group.notes),
+            scalars=entry.function.symbols)
+
+    def _shape_step(self, group: Group) -> ShapeStep:
+        node, value = group.last, group.last.outputs[0]
+        assert value.tensor.symbolic is not None
+        return ShapeStep(node.name, self._tensor(value),
+                         tuple(map(formula, value.tensor.symbolic)), node.sources)
 
     def _host_step(self, group: Group) -> HostStep:
         node = group.last
@@ -350,19 +430,27 @@ class _Lowering:
         ref = self._ref(value)
         if not isinstance(value.type, TensorType):
             return TensorRef(ref, "", None)
-        shape = value.type.static_shape if value.type.is_static else None
+        shape = None if self._is_slot(value) else tuple(map(formula, value.type.dims))
         return TensorRef(ref, value.type.dtype.name, shape)
 
     def _input(self, value: Value) -> Binding:
         if not isinstance(value.type, TensorType):
             return Binding(value.name, "", None)
-        return Binding(value.name, value.type.dtype.name, _extents(value.type))
+        return Binding(value.name, value.type.dtype.name, self._extents(value))
 
     def _output(self, k: int, value: Value) -> Binding:
         source = None if self.direct.get(id(value)) == k else self._ref(value)
         if not isinstance(value.type, TensorType):
             return Binding(value.name, "", None, source)
-        return Binding(value.name, value.type.dtype.name, _extents(value.type), source)
+        return Binding(value.name, value.type.dtype.name, self._extents(value), source)
+
+    def _extents(self, value: Value) -> tuple[Extent | None, ...] | None:
+        if value.tensor.shape is None:
+            return None
+        known = set(self.symbols.records)
+        return tuple(
+            None if isinstance(dim, Sym) and not dim.symbols() <= known else formula(dim)
+            for dim in value.tensor.shape)
 
     def _report(self, blocks: list[Block], arena: int) -> MemoryReport:
         rows = []
@@ -373,7 +461,8 @@ class _Lowering:
             rows.append(MemoryRow(name, block.offset, block.size_bytes, block.first, block.last,
                                   alias))
         total = sum(
-            value.tensor.size_bytes for node in self.graph.nodes for value in node.outputs
+            self.symbols.usual(value.tensor.count) * value.tensor.dtype.size_bytes
+            for node in self.graph.nodes for value in node.outputs
             if not self._is_slot(value))
         return MemoryReport(arena, self.constants.size_bytes, self.workspace_bytes, total,
                             lower_bound(blocks), tuple(sorted(rows, key=lambda r: (r.first_step,
@@ -399,12 +488,6 @@ def _reads_same_element(entry: CompiledKernel, operand: Operand) -> bool:
                     written and not stage.is_reduction and is_identity_load(node, stage.axes)):
                 return False
     return True
-
-
-def _extents(type: TensorType) -> tuple[int | str | None, ...] | None:
-    if type.shape is None:
-        return None
-    return tuple(dim if isinstance(dim, int) else str(dim) for dim in type.shape)
 
 
 def _shapes(group: Group) -> str:

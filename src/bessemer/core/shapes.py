@@ -4,6 +4,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from functools import reduce
 
+import numpy as np
+
 Monomial = tuple[str, ...]
 
 
@@ -49,6 +51,8 @@ class Sym:
     __repr__ = __str__
 
     def _combine(self, other: "Dim", sign: int) -> "Dim":
+        if not _is_dim(other):
+            return NotImplemented
         terms = dict(self.terms)
         other_terms, atoms = _split(other)
         for mono, coef in other_terms.items():
@@ -70,6 +74,8 @@ class Sym:
         return self * -1
 
     def __mul__(self, other: "Dim") -> "Dim":
+        if not _is_dim(other):
+            return NotImplemented
         other_terms, atoms = _split(other)
         terms: dict[Monomial, int] = {}
         for (ma, ca), (mb, cb) in itertools.product(self.terms, other_terms.items()):
@@ -80,22 +86,47 @@ class Sym:
     __rmul__ = __mul__
 
     def __floordiv__(self, other: "Dim") -> "Dim":
-        if other == 1:
+        if not _is_dim(other):
+            return NotImplemented
+        if isinstance(other, int) and other == 1:
             return self
         if self == other:
             return 1
         exact = self._divide_exactly(other)
         if exact is not None:
             return exact
+        if isinstance(other, int) and other > 1:
+            return self._divide_by(other)
         top = f"({self})" if len(self.terms) > 1 else str(self)
         text = f"({top}//{other})" if isinstance(other, int) else f"({top}//({other}))"
         return Sym.make({(text,): 1}, {text: (self, other)})
+
+    def _divide_by(self, divisor: int) -> "Dim":
+        """Rounded down, in one form: equal quotients should have equal text.
+
+        Whole multiples of the divisor come out, (a // b + c) // d becomes (a + b*c) // (b*d).
+        """
+        whole = Sym.make({m: c // divisor for m, c in self.terms}, self._atoms)
+        rest = Sym.make({m: c % divisor for m, c in self.terms}, self._atoms)
+        if not isinstance(rest, Sym):
+            return whole + rest // divisor
+        names = [mono for mono, _ in rest.terms if mono]
+        if len(names) == 1 and len(names[0]) == 1 and dict(rest.terms)[names[0]] == 1 \
+                and names[0][0] in self._atoms:
+            top, bottom = self._atoms[names[0][0]]
+            if isinstance(bottom, int) and bottom > 0:
+                return whole + (top + bottom * dict(rest.terms).get((), 0)) // (bottom * divisor)
+        top_text = f"({rest})" if len(rest.terms) > 1 else str(rest)
+        text = f"({top_text}//{divisor})"
+        return whole + Sym.make({(text,): 1}, {text: (rest, divisor)})
 
     def __rfloordiv__(self, other: int) -> "Dim":
         text = f"({other}//({self}))"
         return Sym.make({(text,): 1}, {text: (other, self)})
 
     def __mod__(self, other: "Dim") -> "Dim":
+        if not _is_dim(other):
+            return NotImplemented
         return self - (self // other) * other
 
     def _divide_exactly(self, other: "Dim") -> "Dim | None":
@@ -127,6 +158,18 @@ class Sym:
                     names.add(name)
         return names
 
+    @property
+    def alone(self) -> str:
+        """The name, if the dimension is just one symbol; else empty."""
+        if len(self.terms) == 1 and self.terms[0][1] == 1 and len(self.terms[0][0]) == 1 \
+                and self.terms[0][0][0] not in self._atoms:
+            return self.terms[0][0][0]
+        return ""
+
+    def divisions(self) -> Mapping[str, tuple["Dim", "Dim"]]:
+        """The floor divisions in it: name of the atom -> (dividend, divisor)."""
+        return self._atoms
+
     def subs(self, values: Mapping[str, "Dim"]) -> "Dim":
         """The expression with symbols replaced; an int when all are known."""
         total: Dim = 0
@@ -145,6 +188,11 @@ class Sym:
 
 Dim = int | Sym
 Shape = tuple[Dim, ...]
+
+
+def _is_dim(other: object) -> bool:
+    """True for what Sym can compute with; an expression takes the operation over."""
+    return isinstance(other, int | Sym | np.integer)
 
 
 def _split(dim: Dim) -> tuple[dict[Monomial, int], dict[str, tuple[Dim, Dim]]]:
@@ -196,3 +244,16 @@ def broadcast_shapes(*shapes: Sequence[Dim]) -> Shape:
                 raise ValueError(f"cannot broadcast {' with '.join(map(str, shapes))}")
         result.append(extent)
     return tuple(result)
+
+
+USUAL_EXTENT = 64
+"""What an extent is taken for where nothing is known of it; a guess that changes no result."""
+
+
+def usual(dim: Dim, hints: Mapping[str, int] | None = None) -> int:
+    """A dimension for the usual values of its symbols, at least 1."""
+    if not isinstance(dim, Sym):
+        return dim
+    values = {name: (hints or {}).get(name, USUAL_EXTENT) for name in dim.symbols()}
+    value = dim.subs(values)
+    return max(value, 1) if isinstance(value, int) else USUAL_EXTENT

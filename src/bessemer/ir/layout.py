@@ -7,9 +7,11 @@ weights are all of this form, so kernels are written on logical indices only.
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
+
+from bessemer.core.shapes import Dim, Shape, product
 
 
 @dataclass(frozen=True)
@@ -66,30 +68,42 @@ class Layout:
         """The innermost block size of a logical axis (1 if it is not blocked)."""
         return max((part.mod for part in self.parts if part.axis == axis), default=1) or 1
 
-    def physical_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+    @overload
+    def physical_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]: ...
+
+    @overload
+    def physical_shape(self, shape: Shape) -> Shape: ...
+
+    def physical_shape(self, shape: Shape) -> Shape:
         """Extents of the physical dimensions for a logical shape."""
-        result = []
+        result: list[Dim] = []
         for part in self.parts:
             low, high = self.halo[part.axis]
             extent = -(-(shape[part.axis] + low + high) // part.div)
             result.append(part.mod or extent)
         return tuple(result)
 
-    def count(self, shape: tuple[int, ...]) -> int:
+    @overload
+    def count(self, shape: tuple[int, ...]) -> int: ...
+
+    @overload
+    def count(self, shape: Shape) -> Dim: ...
+
+    def count(self, shape: Shape) -> Dim:
         """Number of physical elements."""
-        return int(np.prod(self.physical_shape(shape), dtype=np.int64))
+        return product(self.physical_shape(shape))
 
-    def has_padding(self, shape: tuple[int, ...]) -> bool:
+    def has_padding(self, shape: Shape) -> bool:
         """True if there are physical elements that are no logical ones."""
-        return self.count(shape) != int(np.prod(shape, dtype=np.int64))
+        return self.count(shape) != product(shape)
 
-    def same_bytes(self, other: "Layout", shape: tuple[int, ...]) -> bool:
+    def same_bytes(self, other: "Layout", shape: Shape) -> bool:
         """True if a tensor of that shape lies in memory the same way in both layouts."""
         return self._order(shape) == other._order(shape)
 
-    def _order(self, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    def _order(self, shape: Shape) -> tuple[Any, ...]:
         """What tells memory orders apart: no pieces of extent 1, neighbouring digits merged."""
-        pieces: list[tuple[int, int, int]] = []
+        pieces: list[tuple[int, Dim, Dim]] = []
         for part, extent in zip(self.parts, self.physical_shape(shape), strict=True):
             if extent == 1:
                 continue

@@ -2,6 +2,7 @@
 
 from bessemer.core.dtypes import dtype_from_numpy
 from bessemer.core.errors import BessemerError, VerifyError
+from bessemer.core.bounds import at_most
 from bessemer.core.shapes import is_static
 from bessemer.ir.graph import Graph, Node, Value
 from bessemer.ir.inference import infer_node_types
@@ -106,13 +107,13 @@ def _find_placement_faults(value: Value) -> list[str]:
     head = f"{value.name!r} {piece} cannot lie in {place.root.name!r} {whole}"
     if not isinstance(piece, TensorType) or not isinstance(whole, TensorType):
         return [head]
-    if not piece.is_static or not whole.is_static or piece.dtype != whole.dtype:
-        return [f"{head}: both need one dtype and static shapes"]
-    a, b, axis = piece.static_shape, whole.static_shape, place.axis
+    if piece.shape is None or whole.shape is None or piece.dtype != whole.dtype:
+        return [f"{head}: both need one dtype and known shapes"]
+    a, b, axis = piece.dims, whole.dims, place.axis
     if len(a) != len(b) or not 0 <= axis < len(b):
         return [f"{head} along axis {axis}"]
     others = all(m == n for k, (m, n) in enumerate(zip(a, b, strict=True)) if k != axis)
-    if not others or place.start < 0 or place.start + a[axis] > b[axis]:
+    if not others or place.start < 0 or not at_most(place.start + a[axis], b[axis]):
         return [f"{head} at {place.start} along axis {axis}"]
     return []
 

@@ -1,13 +1,28 @@
-"""Linear forms of index expressions: sums of coefficient * atom; ranges simplify // and %."""
+"""Linear forms of index expressions: sums of coefficient * atom; ranges simplify // and %.
+
+Symbolic extents are atoms like loop variables; bounds may be dimensions (`core.bounds`).
+"""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bessemer.core.bounds import Bound, at_most, floor_divided, less, plus, times
 from bessemer.core.dtypes import i64
-from bessemer.te.expr import Binary, Const, Expr, Var, binary, const, text
+from bessemer.core.shapes import Dim, Sym, symbol
+from bessemer.te.expr import (
+    Binary,
+    Const,
+    Expr,
+    SymbolVar,
+    Var,
+    binary,
+    const,
+    extent,
+    text,
+)
 
-Range = tuple[float, float]
+Range = tuple[Bound, Bound]
 """Inclusive bounds; infinite where unknown."""
 
 UNKNOWN: Range = (-math.inf, math.inf)
@@ -52,11 +67,13 @@ class Linear:
 
     def range(self, ranges: Mapping[str, Range]) -> Range:
         """Bounds of the form, given bounds of its atoms by key."""
-        low = high = float(self.constant)
+        low: Bound = self.constant
+        high: Bound = self.constant
         for key, atom, coef in self.terms:
             a, b = atom_range(key, atom, ranges)
-            low += min(coef * a, coef * b)
-            high += max(coef * a, coef * b)
+            if coef < 0:
+                a, b = b, a
+            low, high = plus(low, times(a, coef)), plus(high, times(b, coef))
         return low, high
 
     def expr(self) -> Expr:
@@ -72,19 +89,36 @@ def atom_range(key: str, atom: Expr, ranges: Mapping[str, Range]) -> Range:
     known = ranges.get(key)
     if known is not None:
         return known
-    if isinstance(atom, Binary) and isinstance(atom.b, Const) and atom.b.value > 0:
+    if isinstance(atom, SymbolVar):
+        return symbol(atom.name), symbol(atom.name)
+    if not isinstance(atom, Binary):
+        return UNKNOWN
+    if isinstance(atom.b, Const) and atom.b.value > 0:
         divisor = atom.b.value
         if atom.op == "%":
             return 0, divisor - 1
         if atom.op == "//":
             low, high = linear(atom.a, ranges).range(ranges)
-            return (low // divisor if low > -math.inf else low,
-                    high // divisor if high < math.inf else high)
-    if isinstance(atom, Binary) and atom.op in ("min", "max"):
+            return floor_divided(low, divisor), floor_divided(high, divisor)
+    if atom.op in ("min", "max"):
         a, b = linear(atom.a, ranges).range(ranges), linear(atom.b, ranges).range(ranges)
-        pick = min if atom.op == "min" else max
-        return pick(a[0], b[0]), pick(a[1], b[1])
+        return _extreme_range(atom.op, a, b)
+    if atom.op in ("//", "%", "*"):
+        # Symbolic extents are not negative, and no loop runs over an extent of zero.
+        low, high = linear(atom.a, ranges).range(ranges)
+        below, above = linear(atom.b, ranges).range(ranges)
+        if at_most(0, low) and at_most(0, below):
+            return 0, plus(above, -1) if atom.op == "%" else math.inf
     return UNKNOWN
+
+
+def _extreme_range(op: str, a: Range, b: Range) -> Range:
+    """Bounds of min(a, b) or max(a, b); the outer ones where two cannot be compared."""
+    if op == "min":
+        low = a[0] if at_most(a[0], b[0]) else b[0] if at_most(b[0], a[0]) else -math.inf
+        return low, a[1] if at_most(a[1], b[1]) else b[1]
+    high = a[1] if at_most(b[1], a[1]) else b[1] if at_most(a[1], b[1]) else math.inf
+    return a[0] if at_most(b[0], a[0]) else b[0], high
 
 
 def linear(expr: Expr, ranges: Mapping[str, Range]) -> Linear:
@@ -94,7 +128,7 @@ def linear(expr: Expr, ranges: Mapping[str, Range]) -> Linear:
             return Linear((), int(value))
         case Var(name=name):
             low, high = ranges.get(name, UNKNOWN)
-            if low == high:
+            if low == high and not isinstance(low, Sym):
                 return Linear((), int(low))
             return Linear(((name, expr, 1),), 0)
         case Binary(op="+", a=a, b=b):
@@ -123,9 +157,9 @@ def _atom(expr: Expr) -> Linear:
 
 def _extreme(op: str, a: Linear, b: Linear, ranges: Mapping[str, Range]) -> Linear:
     low, high = (a - b).range(ranges)
-    if high <= 0:
+    if at_most(high, 0):
         return a if op == "min" else b
-    if low >= 0:
+    if at_most(0, low):
         return b if op == "min" else a
     return _atom(binary(op, a.expr(), b.expr()))
 
@@ -149,14 +183,14 @@ def floor_divide(form: Linear, divisor: int, ranges: Mapping[str, Range]) -> Lin
         return form
     quotient, rest = _split(form, divisor)
     low, high = rest.range(ranges)
-    if low >= 0 and high < divisor:
+    if at_most(0, low) and less(high, divisor):
         return quotient
     # (4a + b) // 16 with 0 <= b < 4 is a // 4.
     factor = math.gcd(divisor, *(coef for _, _, coef in rest.terms if coef % divisor))
     for common in _common_factors(rest, divisor, factor):
         inner, small = _split(rest, common)
         bounds = small.range(ranges)
-        if inner.terms and bounds[0] >= 0 and bounds[1] < common:
+        if inner.terms and at_most(0, bounds[0]) and less(bounds[1], common):
             return quotient + floor_divide(inner, divisor // common, ranges)
     if len(rest.terms) == 1 and rest.constant == 0:
         _, atom, coef = rest.terms[0]
@@ -178,12 +212,12 @@ def modulo(form: Linear, divisor: int, ranges: Mapping[str, Range]) -> Linear:
         return Linear((), 0)
     _, rest = _split(form, divisor)
     low, high = rest.range(ranges)
-    if low >= 0 and high < divisor:
+    if at_most(0, low) and less(high, divisor):
         return rest
     for common in _common_factors(rest, divisor, 1):
         inner, small = _split(rest, common)
         bounds = small.range(ranges)
-        if inner.terms and bounds[0] >= 0 and bounds[1] < common:
+        if inner.terms and at_most(0, bounds[0]) and less(bounds[1], common):
             return modulo(inner, divisor // common, ranges).scale(common) + small
     return _atom(binary("%", rest.expr(), const(divisor, i64)))
 
@@ -201,17 +235,30 @@ def holds(condition: Expr, ranges: Mapping[str, Range]) -> bool | None:
     if not isinstance(condition, Binary) or condition.a.dtype != i64:
         return None
     low, high = (linear(condition.a, ranges) - linear(condition.b, ranges)).range(ranges)
+    never = less(0, low) or less(high, 0)
+    always = low == high and not isinstance(low, Sym) and low == 0
     match condition.op:
         case "<":
-            return True if high < 0 else False if low >= 0 else None
+            return True if less(high, 0) else False if at_most(0, low) else None
         case "<=":
-            return True if high <= 0 else False if low > 0 else None
+            return True if at_most(high, 0) else False if less(0, low) else None
         case ">":
-            return True if low > 0 else False if high <= 0 else None
+            return True if less(0, low) else False if at_most(high, 0) else None
         case ">=":
-            return True if low >= 0 else False if high < 0 else None
+            return True if at_most(0, low) else False if less(high, 0) else None
         case "==":
-            return True if low == high == 0 else False if low > 0 or high < 0 else None
+            return True if always else False if never else None
         case "!=":
-            return False if low == high == 0 else True if low > 0 or high < 0 else None
+            return False if always else True if never else None
     return None
+
+
+def times_dim(form: Linear, dim: Dim, ranges: Mapping[str, Range]) -> Linear:
+    """The form times a stride, which may be symbolic: then every atom is multiplied by it."""
+    if not isinstance(dim, Sym):
+        return form.scale(dim)
+    stride = extent(dim)
+    total = linear(stride, ranges).scale(form.constant)
+    for _, atom, coef in form.terms:
+        total = total + _atom(binary("*", atom, stride)).scale(coef)
+    return total

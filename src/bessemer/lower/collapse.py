@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bessemer.core.dtypes import i64
+from bessemer.core.shapes import Shape
 from bessemer.ir.layout import Layout, Part
 from bessemer.lower.affine import linear
-from bessemer.lower.kernel import Kernel, Operand, axis_ranges, shape_of
+from bessemer.lower.kernel import Kernel, Operand, axis_ranges
+from bessemer.lower.loops import static
 from bessemer.te.expr import Expr, Load, Reduce, Var, const, loads, rewrite, substitute, walk
 from bessemer.te.tensor import IterVar, Tensor
 
@@ -121,7 +123,7 @@ class _Merge:
         return bool(self.places)
 
     def _place(self, tensor: Tensor, dim: int, pair: tuple[IterVar, IterVar] | None) -> bool:
-        shape = shape_of(tensor)
+        shape = tensor.shape
         if pair is not None and (shape[dim], shape[dim + 1]) != (pair[0].extent, pair[1].extent):
             return False
         return self.places.setdefault(id(tensor), dim) == dim
@@ -188,7 +190,7 @@ def merge_operand(operand: Operand, dim: int, tensor: Tensor) -> Operand:
     halo = (*layout.halo[:dim], *layout.halo[dim + 1:])
     constant = operand.constant
     if constant is not None:
-        constant = np.ascontiguousarray(constant).reshape(shape_of(tensor))
+        constant = np.ascontiguousarray(constant).reshape(static(tensor.shape))
     return replace(operand, tensor=tensor, layout=Layout(tuple(parts), halo),
                    strides=tuple(strides), constant=constant)
 
@@ -203,7 +205,7 @@ def _merge(kernel: Kernel, j: int, reducing: bool) -> Kernel | None:
         dim = attempt.places.get(id(operand.tensor))
         if dim is not None:
             old = operand.tensor
-            shape = _merged(shape_of(old), dim)
+            shape = _merged(old.shape, dim)
             made[id(old)] = Tensor(old.name, old.dtype, shape)
             operands[id(old)] = merge_operand(operand, dim, made[id(old)])
     inputs = [operands.get(id(o.tensor), o) for o in kernel.inputs]
@@ -218,20 +220,20 @@ def _merge(kernel: Kernel, j: int, reducing: bool) -> Kernel | None:
     return Kernel(kernel.name, inputs, outputs, kernel.sources, kernel.notes)
 
 
-def _merged(shape: tuple[int, ...], dim: int) -> tuple[int, ...]:
+def _merged(shape: Shape, dim: int) -> Shape:
     return (*shape[:dim], shape[dim] * shape[dim + 1], *shape[dim + 2:])
 
 
 def _merge_axes(axes: tuple[IterVar, ...], j: int) -> tuple[IterVar, ...]:
     a, b = axes[j], axes[j + 1]
-    extent = int(a.extent) * int(b.extent)  # type: ignore[arg-type]
-    return (*axes[:j], IterVar(a.name + "_" + b.name, i64, extent), *axes[j + 2:])
+    merged = IterVar(a.name + "_" + b.name, i64, a.extent * b.extent)
+    return (*axes[:j], merged, *axes[j + 2:])
 
 
 def _merge_stage(stage: Tensor, attempt: _Merge, made: dict[int, Tensor]) -> Tensor:
     body = stage.body
     assert body is not None
-    axes, shape = stage.axes, shape_of(stage)
+    axes, shape = stage.axes, stage.shape
     fresh: IterVar | None = None
     if not attempt.reducing:
         axes = _merge_axes(axes, attempt.j)

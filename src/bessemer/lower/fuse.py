@@ -5,8 +5,10 @@ merges into it. Rule 3: a complex-out-fusable operator (and a reduction) absorbs
 operators behind it. Every merge and every refused near match is recorded with its reason.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from bessemer.core.shapes import Shape, Sym, usual
 from bessemer.ir.graph import Graph, Node, Value
 from bessemer.ir.operator import FusionClass, Unlowerable
 from bessemer.ir.placement import needs_no_copy
@@ -79,11 +81,27 @@ class Partition:
 
     groups: list[Group]
     notes: list[FusionNote]
+    symbols: set[str] = field(default_factory=set)
+    """The symbols whose values a run knows: from the inputs, and from results of host steps."""
 
 
 def partition(graph: Graph, fuse: bool = True) -> Partition:
     """Groups of a graph whose layouts and placements are chosen; `fuse` False keeps nodes apart."""
     return _Partitioner(graph, fuse).run()
+
+
+def symbols_of(*values: Value | None) -> set[str]:
+    """The symbols in the shapes of values."""
+    return {name for value in values
+            if value is not None and isinstance(value.type, TensorType) and value.type.shape
+            for dim in value.type.shape if isinstance(dim, Sym) for name in dim.symbols()}
+
+
+def bound_symbols(values: Iterable[Value]) -> set[str]:
+    """The symbols that stand alone in a shape: a run reads their values off the array."""
+    return {dim.alone for value in values
+            if isinstance(value.type, TensorType) and value.type.shape
+            for dim in value.type.shape if isinstance(dim, Sym) and dim.alone}
 
 
 class _Partitioner:
@@ -96,6 +114,7 @@ class _Partitioner:
         self.notes: list[FusionNote] = []
         self.outputs = {id(value) for value in graph.outputs}
         self.position = {id(node): k for k, node in enumerate(graph.nodes)}
+        self.symbols = bound_symbols(graph.inputs)  # whose values are known at this node
 
     def run(self) -> Partition:
         for node in self.graph.nodes:
@@ -104,7 +123,7 @@ class _Partitioner:
                 self.group_of[id(member)] = group
         order = {id(node): k for k, node in enumerate(self.graph.nodes)}
         self.groups.sort(key=lambda group: order[id(group.last)])
-        return Partition(self.groups, self.notes)
+        return Partition(self.groups, self.notes, self.symbols)
 
     def _new(self, kind: str, node: Node, reason: str = "") -> Group:
         group = Group(kind, [node], reason)
@@ -112,6 +131,12 @@ class _Partitioner:
         return group
 
     def _place(self, node: Node) -> Group:
+        fresh = symbols_of(*node.inputs, *node.outputs) - self.symbols
+        if fresh:
+            self.symbols |= bound_symbols(node.outputs)
+            return self._new("host", node, "the extents of its results depend on data")
+        if self._is_shape(node):
+            return self._new("shape", node, "its integers are extents, known with the shapes")
         if needs_no_copy(node):
             return self._new("placed", node, "its pieces lie inside its tensor")
         if is_alias(node, self.outputs):
@@ -120,7 +145,7 @@ class _Partitioner:
             self.expressions[id(node)] = expression_of(node)
         except Unlowerable as error:
             return self._new("host", node, str(error))
-        if any(0 in value.tensor.static_shape for value in node.outputs) and len(node.outputs) == 1:
+        if any(0 in value.tensor.dims for value in node.outputs) and len(node.outputs) == 1:
             return self._new("empty", node, "it has no elements")
         if self.fuse and node.op.fusion is FusionClass.INJECTIVE and len(node.outputs) == 1:
             group = self._join_producer(node)
@@ -133,6 +158,13 @@ class _Partitioner:
         return self._new(node.op.fusion.value, node)
 
     # -- rules 1 and 3 --------------------------------------------------------------------------
+
+    def _is_shape(self, node: Node) -> bool:
+        """True if extents make up the results: no kernel computes them."""
+        return bool(node.outputs) and all(
+            isinstance(value.type, TensorType) and value.type.symbolic is not None
+            and value.type.is_static and value.type.dtype.is_integer
+            and _symbols_in(value.type.symbolic) <= self.symbols for value in node.outputs)
 
     def _join_producer(self, node: Node) -> Group | None:
         """The producer's group that the injective node joins, or None."""
@@ -207,7 +239,7 @@ class _Partitioner:
             several = len(group.anchor.outputs) > 1
             return f"{group.anchor.name} has several results" if several else ""
         if not elementwise and self._is_costly(group) and \
-                node.output.tensor.size_bytes > 2 * value.tensor.size_bytes:
+                _usual_bytes(node.output) > 2 * _usual_bytes(value):
             return "its costly elements would be computed several times"
         return ""
 
@@ -264,6 +296,14 @@ class _Partitioner:
         self.notes.append(note)
 
 
+def _symbols_in(dims: Shape) -> set[str]:
+    return {name for dim in dims if isinstance(dim, Sym) for name in dim.symbols()}
+
+
+def _usual_bytes(value: Value) -> int:
+    return usual(value.tensor.count) * value.tensor.dtype.size_bytes
+
+
 def _input(expression: NodeExpression, k: int) -> Tensor:
     tensor = expression.inputs[k]
     assert tensor is not None
@@ -281,13 +321,13 @@ def is_alias(node: Node, outputs: set[int]) -> bool:
         return False
     y = node.output
     if not isinstance(x.type, TensorType) or not isinstance(y.type, TensorType) \
-            or not x.type.is_static or not y.type.is_static or id(y) in outputs \
+            or x.type.shape is None or y.type.shape is None or id(y) in outputs \
             or x.placement is not None or y.placement is not None:
         return False
     if x.layout is None or y.layout is None:
         return False
     if node.op.op_name == "bessemer.Reorder":
         return not x.layout.has_halo and x.producer is not None \
-            and x.layout.same_bytes(y.layout, x.type.static_shape) \
-            and not y.layout.has_padding(x.type.static_shape)
+            and x.layout.same_bytes(y.layout, x.type.shape) \
+            and not y.layout.has_padding(x.type.shape)
     return node.op.op_name in RESHAPES and x.layout.is_plain and y.layout.is_plain

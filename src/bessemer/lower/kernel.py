@@ -5,15 +5,31 @@ from typing import Any
 
 import numpy as np
 
+from bessemer.core.bounds import at_most, less
 from bessemer.core.dtypes import DType, i64
+from bessemer.core.shapes import Dim, Shape, usual
 from bessemer.ir.layout import Layout
 from bessemer.lower.affine import Range, linear
 from bessemer.lower.loops import Buffer, dense_strides
-from bessemer.te.expr import Binary, Const, Expr, Load, Select, const, rewrite, substitute, walk
+from bessemer.te.expr import (
+    Binary,
+    Const,
+    Expr,
+    Load,
+    Select,
+    const,
+    extent,
+    rewrite,
+    substitute,
+    walk,
+)
 from bessemer.te.tensor import IterVar, Tensor, stages
 
 EXPENSIVE = ("exp", "log", "tanh", "sigmoid", "erf", "sin", "cos", "tan", "sqrt", "rsqrt", "expm1",
              "log1p", "sinh", "cosh", "asin", "acos", "atan", "asinh", "acosh", "atanh")
+
+_MOST_INLINED = 2000
+"""A compute whose expression has more nodes is kept."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +43,8 @@ class Operand:
 
     tensor: Tensor
     layout: Layout
-    strides: tuple[int, ...]
-    offset: int = 0
+    strides: Shape
+    offset: Dim = 0
     constant: np.ndarray[Any, Any] | None = None
     key: object = None
     """What the operand stands for (a graph value); kept when the operand is rewritten."""
@@ -38,19 +54,19 @@ class Operand:
               constant: np.ndarray[Any, Any] | None = None, key: object = None) -> "Operand":
         """An operand with memory of its own."""
         layout = layout or Layout.plain(tensor.rank)
-        return Operand(tensor, layout, dense_strides(layout.physical_shape(shape_of(tensor))), 0,
+        return Operand(tensor, layout, dense_strides(layout.physical_shape(tensor.shape)), 0,
                        constant, key)
 
     def relaid(self, layout: Layout) -> "Operand":
         """A constant operand in another layout."""
         assert self.constant is not None
         return replace(self, layout=layout,
-                       strides=dense_strides(layout.physical_shape(shape_of(self.tensor))))
+                       strides=dense_strides(layout.physical_shape(self.tensor.shape)))
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> Shape:
         """Logical shape."""
-        return shape_of(self.tensor)
+        return self.tensor.shape
 
     @property
     def dtype(self) -> DType:
@@ -61,11 +77,6 @@ class Operand:
         """The loop IR buffer of this operand."""
         return Buffer(name, self.dtype, self.layout.physical_shape(self.shape), self.strides,
                       "global", self.offset, writable)
-
-def shape_of(tensor: Tensor) -> tuple[int, ...]:
-    """Static shape of a tensor."""
-    return tuple(int(dim) for dim in tensor.shape)  # type: ignore[arg-type]
-
 
 @dataclass(eq=False)
 class Kernel:
@@ -87,6 +98,10 @@ class Kernel:
         """The computes that reduce."""
         return [stage for stage in self.stages if stage.is_reduction]
 
+    def usual(self, dim: Dim) -> int:
+        """The extent that schedules are chosen for: by the hints for symbols, else a guess."""
+        return usual(dim, self.notes.get("usual", {}))
+
     def operand(self, tensor: Tensor) -> Operand | None:
         """The operand of a tensor, if it lies in memory."""
         for operand in (*self.inputs, *self.outputs):
@@ -101,7 +116,7 @@ class Kernel:
 
 def axis_ranges(axes: tuple[IterVar, ...]) -> dict[str, Range]:
     """Ranges of index variables."""
-    return {axis.name: (0, int(axis.extent) - 1) for axis in axes}  # type: ignore[arg-type]
+    return {axis.name: (0, axis.extent - 1) for axis in axes}
 
 
 def with_body(tensor: Tensor, body: Expr) -> Tensor:
@@ -141,13 +156,13 @@ def guard(value: Expr, load: Load) -> Expr:
 def inside(load: Load, ranges: dict[str, Range]) -> Expr | None:
     """The condition that all indices are inside the tensor; None if the ranges prove it."""
     condition: Expr | None = None
-    for index, extent in zip(load.indices, shape_of(load.tensor), strict=True):
+    for index, size in zip(load.indices, load.tensor.shape, strict=True):
         low, high = linear(index, ranges).range(ranges)
         tests: list[Expr] = []
-        if low < 0:
+        if not at_most(0, low):
             tests.append(index >= const(0, i64))
-        if high >= extent:
-            tests.append(index < const(extent, i64))
+        if not less(high, size):
+            tests.append(index < extent(size))
         for test in tests:
             condition = test if condition is None else condition & test
     return condition
@@ -170,16 +185,22 @@ def reading_counts(kernel_stages: list[Tensor]) -> dict[int, int]:
 
 
 def inline_stages(kernel: Kernel) -> Kernel:
-    """Inlines injective computes into their readers, but not costly ones a reduction rereads."""
+    """Inlines injective computes into their readers.
+
+    Costly ones that a reduction rereads stay apart, and chains in which each compute reads the one
+    before several times, whose expressions would double with each link.
+    """
     all_stages = kernel.stages
     outputs = {id(operand.tensor) for operand in kernel.outputs}
     counts = reading_counts(all_stages)
     has_reduction = any(stage.is_reduction for stage in all_stages)
-    inlinable = set()
+    inlinable: set[int] = set()
+    weights: dict[int, int] = {}
     for stage in all_stages:
-        if stage.is_reduction or id(stage) in outputs:
-            continue
         assert stage.body is not None
+        weight = weights[id(stage)] = _weight(stage.body, inlinable, weights)
+        if stage.is_reduction or id(stage) in outputs or weight > _MOST_INLINED:
+            continue
         if has_reduction and counts.get(id(stage), 0) > 1 and _reads_deeply(stage):
             continue
         inlinable.add(id(stage))
@@ -187,6 +208,21 @@ def inline_stages(kernel: Kernel) -> Kernel:
     fresh = [replace(operand, tensor=inline(operand.tensor, inlinable, rebuilt))
              for operand in kernel.outputs]
     return Kernel(kernel.name, kernel.inputs, fresh, kernel.sources, kernel.notes)
+
+
+def _weight(body: Expr, inlinable: set[int], weights: dict[int, int]) -> int:
+    """Nodes of an expression written out as a tree, with those of the computes put into it."""
+    known: dict[int, int] = {}
+
+    def visit(node: Expr) -> int:
+        if id(node) not in known:
+            total = 1 + sum(visit(child) for child in node.children())
+            if isinstance(node, Load) and id(node.tensor) in inlinable:
+                total += weights[id(node.tensor)]
+            known[id(node)] = total
+        return known[id(node)]
+
+    return visit(body)
 
 
 def _reads_deeply(stage: Tensor) -> bool:

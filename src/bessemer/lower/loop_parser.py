@@ -6,6 +6,8 @@ from typing import Any
 
 from bessemer.core.dtypes import DTYPES, i64
 from bessemer.core.errors import ModelFormatError
+from bessemer.core.formula import parse_dim
+from bessemer.core.shapes import Shape
 from bessemer.lower.loops import (
     Alloc,
     Buffer,
@@ -19,22 +21,22 @@ from bessemer.lower.loops import (
     Store,
     dense_strides,
 )
-from bessemer.te.expr import Expr, Var
+from bessemer.te.expr import Expr, SymbolVar, Var
 from bessemer.te.parser import ExprParser
 
 _NAME = r"[A-Za-z_][\w.]*(?:\+[A-Za-z_][\w.]*)*"
 _HEAD = re.compile(rf"kernel (?P<name>{_NAME})\($")
 _NOTE = re.compile(r"note (?P<key>\w+) = (?P<value>.*)$")
-_FOR = re.compile(rf"for (?P<name>{_NAME}) in (?P<extent>\d+)(?: (?P<kind>\w+))?:$")
+_FOR = re.compile(rf"for (?P<name>{_NAME}) in (?P<extent>\S+)(?: (?P<kind>\w+))?:$")
 _IF = re.compile(r"if (?P<condition>.*):$")
 _ALLOC = re.compile(r"alloc (?P<buffer>.*)$")
 _STORE = re.compile(rf"(?P<name>{_NAME})\[")
 _LET = re.compile(rf"(?P<name>{_NAME}) = (?P<value>.*)$")
-_NUMBERS = r"\[(?P<{}>[\d,-]*)\]"
+_NUMBERS = r"\[(?P<{}>[^\[\]]*)\]"
 _BUFFER = re.compile(
     rf"(?P<name>{_NAME}): (?P<scope>in|out|register|stack) (?P<dtype>\w+)"
     + _NUMBERS.format("shape") + rf"(?: strides {_NUMBERS.format('strides')})?"
-    + r"(?: offset (?P<offset>\d+))?$")
+    + r"(?: offset (?P<offset>\S+))?$")
 KINDS = ("serial", "parallel", "unroll", "vector")
 
 
@@ -100,7 +102,13 @@ class _Reader:
             self.at -= 1
             raise self.error("expected `kernel NAME(`")
         params = []
+        symbols: tuple[str, ...] = ()
         while (line := self.take()) != ") {":
+            words = line.removesuffix(",").split()
+            if words[:1] == ["symbols"]:
+                symbols = tuple(words[1:])
+                self.variables |= {name: SymbolVar(name, i64) for name in symbols}
+                continue
             params.append(self.buffer(line.removesuffix(",")))
         notes: dict[str, Any] = {}
         while (row := self.peek(1)) is not None and (match := _NOTE.match(row)):
@@ -110,7 +118,7 @@ class _Reader:
         if self.take() != "}" or self.at != len(self.lines):
             self.at -= 1
             raise self.error("expected `}` and the end of the text")
-        return Function(head["name"], tuple(params), body, notes)
+        return Function(head["name"], tuple(params), body, notes, symbols)
 
     def note(self, text: str) -> object:
         try:
@@ -130,7 +138,7 @@ class _Reader:
             raise self.error("there must be one stride for each dimension")
         scope = "global" if match["scope"] in ("in", "out") else match["scope"]
         found = Buffer(match["name"], DTYPES[match["dtype"]], shape, strides, scope,
-                       int(match["offset"] or 0), match["scope"] != "in")
+                       parse_dim(match["offset"] or "0"), match["scope"] != "in")
         self.buffers[found.name] = found
         return found
 
@@ -175,7 +183,7 @@ class _Reader:
         var = self.declare(match["name"])
         body = self.block(depth + 1)
         self.variables = outer
-        return For(var, int(match["extent"]), kind, body)
+        return For(var, parse_dim(match["extent"]), kind, body)
 
     def declare(self, name: str) -> Var:
         self.variables[name] = Var(name, i64)
@@ -201,5 +209,5 @@ class _Reader:
         return _Expressions(text, self.buffers, self.variables, f"loop text, line {self.at + 1}")
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(",") if part)
+def _numbers(text: str) -> Shape:
+    return tuple(parse_dim(part) for part in text.split(",") if part)

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 
+from bessemer.core.bounds import Bound, at_most, less
 from bessemer.core.dtypes import boolean, i64
 from bessemer.core.errors import VerifyError
+from bessemer.core.shapes import Dim, Sym
 from bessemer.lower.affine import Range, holds, linear
 from bessemer.lower.loops import (
     Alloc,
@@ -18,7 +20,7 @@ from bessemer.lower.loops import (
     Store,
     statement_text,
 )
-from bessemer.te.expr import COMPARISONS, Binary, Const, Expr, Load, Select, Var
+from bessemer.te.expr import COMPARISONS, Binary, Const, Expr, Load, Select, SymbolVar, Var
 
 KINDS = ("serial", "parallel", "unroll", "vector")
 SCOPES = ("global", "register", "stack")
@@ -102,7 +104,7 @@ class _Checker:
         name = loop.var.name
         if loop.kind not in KINDS:
             self.fault(f"unknown kind of loop {loop.kind!r}")
-        if loop.extent < 0:
+        if not isinstance(loop.extent, Sym) and loop.extent < 0:
             self.fault(f"the extent {loop.extent} is negative")
         outer = next((each for each in self.loops if each.kind != "serial"), None)
         if loop.kind == "parallel" and outer is not None:
@@ -111,7 +113,7 @@ class _Checker:
             self.fault(f"vector loop {name} stands inside another one")
         self.variable(loop.var, (0, loop.extent - 1), loop.kind)
         self.loops.append(loop)
-        if loop.extent > 0:  # the body of an empty loop never runs
+        if loop.extent != 0:  # the body of an empty loop never runs
             self.block(loop.body)
         self.loops.pop()
         del self.ranges[name], self.kinds[name]
@@ -163,6 +165,9 @@ class _Checker:
 
     def node(self, node: Expr, guarded: bool) -> None:
         match node:
+            case SymbolVar(name=name):
+                if name not in self.function.symbols:
+                    self.fault(f"the symbol {name} is not declared")
             case Var(name=name):
                 if name not in self.ranges:
                     self.fault(f"{name} is not bound")
@@ -207,20 +212,22 @@ class _Checker:
             if kind != "unroll":
                 self.fault(f"register {buffer.name} is indexed by {index}, which is {kind}")
 
-    def bounds(self, buffer: Buffer, position: int, index: Expr, extent: int, what: str,
+    def bounds(self, buffer: Buffer, position: int, index: Expr, extent: Dim, what: str,
                guarded: bool) -> None:
         """An access that certainly leaves the buffer; conditions are taken to prevent it."""
         form = linear(index, self.ranges)
         low, high = form.range(self.ranges)
-        if guarded or extent == 0 or (low >= 0 and high < extent):
+        if guarded or extent == 0 or (at_most(0, low) and less(high, extent)):
             return
         # Ranges of sums of independent variables are reached, others may be too wide.
         atoms = [atom for _, atom, _ in form.terms]
         exact = all(isinstance(atom, Var) and atom.name in self.kinds for atom in atoms) and \
             sum(self.kinds[atom.name] == "let" for atom in atoms if isinstance(atom, Var)) < 2
-        if exact or low >= extent or high < 0:
+        # What holds for every extent may be beyond what can be proved of symbols.
+        known = not any(isinstance(bound, Sym) for bound in (low, high, extent))
+        if (exact and known) or at_most(extent, low) or less(high, 0):
             self.fault(f"{buffer.name} is {what} at index {position} = {index}, which runs over "
-                       f"{low:.0f}..{high:.0f}, outside 0..{extent - 1}")
+                       f"{_shown(low)}..{_shown(high)}, outside 0..{extent - 1}")
 
 
 def _narrowed(condition: Expr, taken: bool, ranges: Mapping[str, Range]) -> dict[str, Range]:
@@ -228,5 +235,11 @@ def _narrowed(condition: Expr, taken: bool, ranges: Mapping[str, Range]) -> dict
     match condition:
         case Binary(op="<", a=Var(name=name), b=Const(value=bound)) if name in ranges:
             low, high = ranges[name]
-            return {name: (low, min(high, bound - 1)) if taken else (max(low, bound), high)}
+            if taken:
+                return {name: (low, high if at_most(high, bound - 1) else bound - 1)}
+            return {name: (low if at_most(bound, low) else bound, high)}
     return {}
+
+
+def _shown(bound: Bound) -> str:
+    return str(bound) if isinstance(bound, Sym) else f"{bound:.0f}"

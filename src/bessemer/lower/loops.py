@@ -5,11 +5,12 @@ loop_interpreter.py says what it means.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from bessemer.core.dtypes import DType
+from bessemer.core.shapes import Dim, Shape, Sym, is_static
 from bessemer.te.expr import Expr, Load, Var, text
 
 
@@ -23,22 +24,22 @@ class Buffer:
 
     name: str
     dtype: DType
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
+    shape: Shape
+    strides: Shape
     scope: str = "global"
-    offset: int = 0
+    offset: Dim = 0
     writable: bool = False
 
     @staticmethod
-    def dense(name: str, dtype: DType, shape: tuple[int, ...], scope: str, writable: bool = True
+    def dense(name: str, dtype: DType, shape: Shape, scope: str, writable: bool = True
               ) -> "Buffer":
         """Row-major strides."""
         return Buffer(name, dtype, shape, dense_strides(shape), scope, 0, writable)
 
     @property
     def count(self) -> int:
-        """Number of elements of the dense box."""
-        return math.prod(self.shape)
+        """Number of elements of the dense box; it must be static."""
+        return math.prod(static(self.shape))
 
     @property
     def size_bytes(self) -> int:
@@ -58,13 +59,20 @@ class Buffer:
         return result + (f" offset {self.offset}" if self.offset else "")
 
 
-def dense_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+def dense_strides(shape: Shape) -> Shape:
     """Row-major strides in elements."""
-    strides, total = [], 1
-    for extent in reversed(shape):
+    strides: list[Dim] = []
+    total: Dim = 1
+    for size in reversed(shape):
         strides.append(total)
-        total *= max(extent, 1)
+        total = total * (size if isinstance(size, Sym) else max(size, 1))
     return tuple(reversed(strides))
+
+
+def static(dims: Sequence[Dim]) -> tuple[int, ...]:
+    """The dimensions as integers; asserts that none is symbolic."""
+    assert is_static(dims), f"{dims} is not static"
+    return tuple(int(dim) for dim in dims)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
@@ -113,7 +121,7 @@ class For:
     """A loop from 0 to extent-1. `kind` is serial, parallel, unroll or vector."""
 
     var: Var
-    extent: int
+    extent: Dim
     kind: str
     body: "list[Stmt]"
 
@@ -156,16 +164,23 @@ Stmt = For | Let | Store | If | Alloc
 
 @dataclass(eq=False)
 class Function:
-    """A kernel: parameters in the order of the argument array, and a body."""
+    """A kernel: parameters in the order of the argument array, and a body.
+
+    `symbols` are extents that are known at run time only; their values follow the buffers in the
+    argument array, as i64.
+    """
 
     name: str
     params: tuple[Buffer, ...]
     body: list[Stmt]
     notes: dict[str, Any] = field(default_factory=dict)
+    symbols: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         notes = [f"  note {key} = {self.notes[key]!r}" for key in sorted(self.notes)]
-        head = [f"kernel {self.name}(", *(f"    {param}," for param in self.params), ") {"]
+        symbols = [f"    symbols {' '.join(self.symbols)},"] if self.symbols else []
+        head = [f"kernel {self.name}(", *(f"    {param}," for param in self.params), *symbols,
+                ") {"]
         return "\n".join([*head, *notes, *_lines(self.body, 1), "}"])
 
 

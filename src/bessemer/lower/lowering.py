@@ -35,7 +35,7 @@ def kernel_of(group: Group, storage: StorageMap) -> Kernel:
                 operands.append(None)
                 continue
             if id(value) not in tensors:
-                tensor = placeholder(value.tensor.dtype, value.tensor.static_shape,
+                tensor = placeholder(value.tensor.dtype, value.tensor.dims,
                                      f"x{len(inputs)}")
                 tensors[id(value)] = tensor
                 inputs.append(_operand(value, tensor, storage))
@@ -48,6 +48,8 @@ def kernel_of(group: Group, storage: StorageMap) -> Kernel:
         if value.users or storage.graph.is_output(value) or len(group.last.outputs) == 1:
             outputs.append(_operand(value, tensors[id(value)], storage))
     kernel = Kernel(group.name, inputs, outputs, group.sources)
+    if storage.usual:
+        kernel.notes["usual"] = storage.usual
     op = group.anchor.op
     if isinstance(op, Conv) and op.group > 1:
         weights = group.anchor.inputs[1]

@@ -1,8 +1,10 @@
 """Where each value of a graph lies: own memory, a binding, inside another value, or an alias."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bessemer.core.errors import InternalError
+from bessemer.core.shapes import Dim, Shape
 from bessemer.ir.graph import Graph, Value
 from bessemer.ir.layout import Layout
 from bessemer.ir.placement import storage_of
@@ -16,8 +18,8 @@ class Storage:
 
     root: Value
     layout: Layout
-    strides: tuple[int, ...]
-    offset: int = 0
+    strides: Shape
+    offset: Dim = 0
 
     @property
     def is_dense(self) -> bool:
@@ -28,8 +30,11 @@ class Storage:
 class StorageMap:
     """The storage of every static tensor value of a partitioned graph."""
 
-    def __init__(self, graph: Graph, partition: Partition) -> None:
+    def __init__(self, graph: Graph, partition: Partition,
+                 usual: Mapping[str, int] | None = None) -> None:
         self.graph = graph
+        self.usual = dict(usual or {})
+        """The usual values of symbols."""
         self.alias_of: dict[int, Value] = {}
         self._known: dict[int, Storage] = {}
         for group in partition.groups:
@@ -46,7 +51,7 @@ class StorageMap:
         return found
 
     def _resolve(self, value: Value) -> Storage:
-        shape = value.tensor.static_shape
+        shape = value.tensor.dims
         layout = value.layout or Layout.plain(len(shape))
         source = self.alias_of.get(id(value))
         if source is not None:
@@ -58,7 +63,7 @@ class StorageMap:
             return Storage(value, layout, dense_strides(layout.physical_shape(shape)))
         return self._placed(value, layout, root, axis, start)
 
-    def _placed(self, value: Value, layout: Layout, root: Value, axis: int, start: int) -> Storage:
+    def _placed(self, value: Value, layout: Layout, root: Value, axis: int, start: Dim) -> Storage:
         base = self.of(root)
         if base.layout.parts != layout.parts or base.layout.halo != layout.halo:
             raise InternalError(
@@ -66,13 +71,13 @@ class StorageMap:
         for part, stride in zip(base.layout.parts, base.strides, strict=True):
             if part.axis != axis:
                 continue
-            if start % part.div:
+            if start % part.div != 0:
                 raise InternalError(f"{value.name} starts inside a block of {root.name}")
             offset = base.offset + start // part.div * stride
             return Storage(base.root, layout, base.strides, offset)
         raise InternalError(f"{root.name} has no axis {axis}")
 
-    def extent(self, root: Value) -> int:
+    def extent(self, root: Value) -> Dim:
         """Elements a root's memory holds."""
-        shape = root.tensor.static_shape
+        shape = root.tensor.dims
         return (root.layout or Layout.plain(len(shape))).count(shape)

@@ -1,6 +1,6 @@
 """What shape inference shares: axes, known integers, symbolic contents, data-dependent extents."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,15 @@ def constant_ints(known: Known, position: int, op: Operator) -> tuple[int, ...]:
     if array is None:
         raise Unlowerable(f"{op.op_name} with input {position} computed at run time")
     return tuple(int(element) for element in array.reshape(-1))
+
+
+def content_of(options: Mapping[str, Any], position: int, op: Operator) -> Shape:
+    """The integers or dimensions in one input, for `lower`. Raises: Unlowerable if computed."""
+    contents = options.get("contents") or ()
+    found: Shape | None = contents[position] if position < len(contents) else None
+    if found is None:
+        return constant_ints(options.get("known") or (), position, op)
+    return found
 
 
 def length_of(type: TensorType) -> int | None:

@@ -9,8 +9,8 @@ import numpy as np
 from bessemer import te
 from bessemer.core.dtypes import DType, boolean, f32
 from bessemer.core.errors import ShapeError
-from bessemer.core.shapes import Shape, broadcast_shapes
-from bessemer.ir.operator import FusionClass, Operator, Sample, sample
+from bessemer.core.shapes import Dim, Shape, Sym, broadcast_shapes
+from bessemer.ir.operator import FusionClass, Operator, Sample, Unlowerable, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.dims import Array, Known, check_kind, check_same_dtype
 
@@ -70,9 +70,22 @@ def broadcast_type(op: Operator, *types: TensorType, dtype: DType | None = None)
 def load_broadcast(x: te.Tensor, indices: Sequence[te.Expr]) -> te.Expr:
     """The element of `x` that numpy broadcasting puts at `indices` of the result."""
     own = indices[len(indices) - x.rank :]
-    return x.at(*(
-        0 if extent == 1 and not _is_single(index) else index for extent, index in zip(x.shape, own)
-    ))
+    return x.at(*(broadcast_index(index, extent) for extent, index in zip(x.shape, own)))
+
+
+def broadcast_index(index: te.Expr, extent: Dim) -> te.Expr:
+    """The index of an operand's own axis for the index of the result's.
+
+    Raises: Unlowerable where only a run can tell which of two extents is 1.
+    """
+    if extent == 1:
+        return index if _is_single(index) else te.index(0)
+    made = index.extent if isinstance(index, te.IterVar) else extent
+    if extent == made or (isinstance(extent, int) and isinstance(made, int)):
+        return index
+    if isinstance(extent, Sym) and isinstance(made, Sym):
+        raise Unlowerable(f"broadcasting of {extent} against {made}, either of which may be 1")
+    return te.minimum(index, extent - 1)
 
 
 def _is_single(index: te.Expr) -> bool:

@@ -7,6 +7,7 @@ from bessemer.ir.graph import Node
 from bessemer.ir.inference import infer_node_types
 from bessemer.ir.operator import Unlowerable, outputs_of
 from bessemer.ir.types import TensorType
+from bessemer.ops.dims import known_dims
 from bessemer.te.expr import Binary, Load, Reduce, Unary, walk
 from bessemer.te.tensor import Tensor, placeholder, stages
 
@@ -38,9 +39,9 @@ def expression_of(node: Node) -> NodeExpression:
         if value is None:
             inputs.append(None)
             continue
-        if not isinstance(value.type, TensorType) or not value.type.is_static:
-            raise Unlowerable(f"input {value.name} is {value.type}: no static shape")
-        inputs.append(placeholder(value.type.dtype, value.type.static_shape, f"x{k}"))
+        if not isinstance(value.type, TensorType) or value.type.shape is None:
+            raise Unlowerable(f"input {value.name} is {value.type}: its rank is not known")
+        inputs.append(placeholder(value.type.dtype, value.type.shape, f"x{k}"))
     return NodeExpression(tuple(inputs), lower_node(node, tuple(inputs)))
 
 
@@ -62,22 +63,33 @@ def lower_node(node: Node, inputs: tuple[Tensor | None, ...]) -> tuple[Tensor, .
     """
     if not node.op.has_lowering():
         raise Unlowerable(f"{node.op} has no tensor expression")
+    symbolic = False
     for value in (*node.inputs, *node.outputs):
         if value is None:
             continue
-        if not isinstance(value.type, TensorType) or not value.type.is_static:
-            raise Unlowerable(f"{value.name} is {value.type}: no static shape")
+        if not isinstance(value.type, TensorType) or value.type.shape is None:
+            raise Unlowerable(f"{value.name} is {value.type}: its rank is not known")
+        symbolic |= not value.type.is_static
         if value.type.dtype not in COMPILED:
             raise Unlowerable(f"{value.name} is {value.type}: kernels do not compute with it")
     types = infer_node_types(node.op, node.inputs, node.name, sources=node.sources)
     known = tuple(value.constant if value is not None else None for value in node.inputs)
-    results = outputs_of(node.op.lower(*inputs, known=known, types=tuple(types)))
+    contents = tuple(known_dims(value.known_type()) if value is not None else None
+                     for value in node.inputs)
+    try:
+        results = outputs_of(
+            node.op.lower(*inputs, known=known, types=tuple(types), contents=contents))
+    except TypeError as error:
+        if not symbolic:
+            raise
+        # Its expression compares extents, which only integers allow.
+        raise Unlowerable(f"{node.op} on symbolic extents: {error}") from error
     chosen: tuple[Tensor, ...] = results[: len(node.outputs)]
     _check_small(chosen)
     for value, tensor in zip(node.outputs, chosen, strict=True):
         if tensor is None:
             raise Unlowerable(f"{node.op} gives no expression for {value.name}")
-        if tuple(tensor.shape) != value.tensor.static_shape or tensor.dtype != value.tensor.dtype:
+        if tuple(tensor.shape) != value.tensor.dims or tensor.dtype != value.tensor.dtype:
             raise Unlowerable(
                 f"{node.op} lowers {value.name} to {tensor.dtype}{list(tensor.shape)}, "
                 f"its type is {value.type}")

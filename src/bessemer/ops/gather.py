@@ -32,10 +32,11 @@ def safe_index(index: te.Expr, length: Dim, constant: Array | None = None) -> te
 
     Indices that are constant and in range need no care. Raises: Unlowerable on an empty axis.
     """
-    size, wide = extent(length), te.index(index)
+    size, wide = length, te.index(index)
     if size == 0:
         raise Unlowerable("a gather from an empty axis")
-    if constant is not None and constant.size and constant.min() >= 0 and constant.max() < size:
+    if constant is not None and constant.size and constant.min() >= 0 \
+            and isinstance(size, int) and constant.max() < size:
         return wide
     wrapped = te.where(wide < 0, wide + size, wide)
     # A wrong index must not read outside of the tensor.

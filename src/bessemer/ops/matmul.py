@@ -12,6 +12,7 @@ from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import load, rounded, widen
 from bessemer.ops.checks import check_broadcasts_to
 from bessemer.ops.dims import Array
+from bessemer.ops.elementwise import broadcast_index
 from bessemer.te import Expr, Tensor
 
 
@@ -34,7 +35,8 @@ def matmul_shape(a: Shape, b: Shape) -> Shape:
 def batch_indices(batch: tuple[Expr, ...], shape: Shape) -> tuple[Expr | int, ...]:
     """Indices of an operand's own batch dimensions: the last ones, 0 where the extent is 1."""
     own = batch[len(batch) - len(shape) :]
-    return tuple(0 if extent == 1 else i for i, extent in zip(own, shape, strict=True))
+    return tuple(0 if extent == 1 else broadcast_index(i, extent)
+                 for i, extent in zip(own, shape, strict=True))
 
 
 def matmul_sum(a: Tensor, b: Tensor, load_a: Any = load, load_b: Any = load) -> Tensor:

@@ -15,7 +15,6 @@ from bessemer.ops.dims import (
     Array,
     check_same_dtype,
     constant_ints,
-    extent,
     fresh_dim,
     known_dims,
     known_ints,
@@ -164,7 +163,7 @@ class Tile(Operator):
         def element(*i: te.Expr) -> te.Expr:
             return data.at(
                 *(
-                    0 if length == 1 else index if length == made else index % extent(length)
+                    0 if length == 1 else index if length == made else index % length
                     for index, length, made in zip(i, data.shape, shape)
                 )
             )
@@ -234,12 +233,12 @@ class Concat(Operator):
             starts.append(starts[-1] + x.shape[axis])
 
         def load(x: te.Tensor, i: tuple[te.Expr, ...], start: Dim) -> te.Expr:
-            return x.at(*i[:axis], i[axis] - extent(start), *i[axis + 1 :])
+            return x.at(*i[:axis], i[axis] - start, *i[axis + 1 :])
 
         def element(*i: te.Expr) -> te.Expr:
             value = load(parts[-1], i, starts[len(parts) - 1])
             for position in reversed(range(len(parts) - 1)):
-                inside = i[axis] < extent(starts[position + 1])
+                inside = i[axis] < starts[position + 1]
                 value = te.where(inside, load(parts[position], i, starts[position]), value)
             return value
 
@@ -332,5 +331,5 @@ class Split(Operator):
         return te.compute(
             data.dtype,
             shape,
-            lambda *i: data.at(*i[:axis], i[axis] + extent(start), *i[axis + 1 :]),
+            lambda *i: data.at(*i[:axis], i[axis] + start, *i[axis + 1 :]),
         )

@@ -9,7 +9,7 @@ import numpy as np
 from bessemer import te
 from bessemer.core.dtypes import i64
 from bessemer.core.errors import ShapeError
-from bessemer.core.shapes import Dim, Shape, Sym, product
+from bessemer.core.shapes import Dim, Shape, Sym, product, usual
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType, ValueType
 from bessemer.ops.dims import (
@@ -30,27 +30,36 @@ def ints(*values: int) -> Array:
     return np.array(values, np.int64)
 
 
-def _groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
-    """The finest split of both axis lists into runs of equal element count."""
+def _groups(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]]:
+    """The finest split of both axis lists into runs of equal element count.
+
+    Of symbolic counts equality must be plain to see; runs grow until it is.
+    """
     result: list[tuple[list[int], list[int]]] = []
     i = j = 0
     while i < len(old) or j < len(new):
         a, b = [i] if i < len(old) else [], [j] if j < len(new) else []
         i, j = i + len(a), j + len(b)
-        p, q = math.prod(old[k] for k in a), math.prod(new[k] for k in b)
-        while p != q:
-            if p < q and i < len(old):
+        p, q = product([old[k] for k in a]), product([new[k] for k in b])
+        while p != q and (i < len(old) or j < len(new)):
+            if i < len(old) and (j == len(new) or _is_smaller(p, q)):
                 a, p, i = [*a, i], p * old[i], i + 1
-            elif j < len(new):
-                b, q, j = [*b, j], q * new[j], j + 1
             else:
-                a, p, i = [*a, i], p * old[i], i + 1
+                b, q, j = [*b, j], q * new[j], j + 1
         result.append((a, b))
     return result
 
 
+def _is_smaller(p: Dim, q: Dim) -> bool:
+    """True if the run of count `p` should grow rather than that of count `q`."""
+    if isinstance(p, int) and isinstance(q, int):
+        return p < q
+    degrees = [max(map(len, dict(dim.terms))) if isinstance(dim, Sym) else 0 for dim in (p, q)]
+    return degrees[0] < degrees[1] or (degrees[0] == degrees[1] and usual(p) < usual(q))
+
+
 def reshaped_index(
-    index: Sequence[te.Expr], new: Sequence[int], old: Sequence[int]
+    index: Sequence[te.Expr], new: Shape, old: Shape
 ) -> tuple[te.Expr, ...]:
     """Where the element at `index` of the shape `new` lies in the shape `old` of equal count."""
     result: list[te.Expr] = [te.index(0)] * len(old)
@@ -62,21 +71,15 @@ def reshaped_index(
         for k in wide:
             linear = linear * new[k] + index[k]
         narrow = [k for k in sources if old[k] != 1]
-        stride = math.prod(old[k] for k in narrow)
         for position, k in enumerate(narrow):
-            stride //= old[k]
-            part = linear // stride
+            part = linear // product([old[later] for later in narrow[position + 1:]])
             result[k] = part if position == 0 else part % old[k]
     return tuple(result)
 
 
 def reshaped(x: te.Tensor, shape: Shape) -> te.Tensor:
-    """The tensor in another shape. Raises: Unlowerable if a shape is symbolic."""
-    new = [dim for dim in shape if not isinstance(dim, Sym)]
-    old = [dim for dim in x.shape if not isinstance(dim, Sym)]
-    if len(new) < len(shape) or len(old) < x.rank:
-        raise Unlowerable("a reshape with symbolic extents")
-    return te.compute(x.dtype, shape, lambda *i: x.at(*reshaped_index(i, new, old)))
+    """The tensor in another shape."""
+    return te.compute(x.dtype, shape, lambda *i: x.at(*reshaped_index(i, shape, x.shape)))
 
 
 def same_content(x: TensorType, shape: Shape | None) -> TensorType:

@@ -10,7 +10,7 @@ from bessemer import te
 from bessemer.core.dtypes import boolean
 from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Dim, Shape, Sym
-from bessemer.ir.operator import FusionClass, Operator, operator, sample
+from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.dims import (
     Array,
@@ -18,6 +18,7 @@ from bessemer.ops.dims import (
     check_same_dtype,
     check_single,
     constant_ints,
+    content_of,
     extent,
     fresh_dim,
     known_dims,
@@ -193,7 +194,7 @@ class Slice(Operator):
         **options: Any,
     ) -> te.Tensor:
         known = known_of(options, 5)
-        first, last = constant_ints(known, 1, self), constant_ints(known, 2, self)
+        first, last = (content_of(options, k, self) for k in (1, 2))
         cuts = self.cuts(
             data.shape,
             first,
@@ -204,7 +205,9 @@ class Slice(Operator):
 
         def place(axis: int, index: te.Expr) -> te.Expr:
             cut = cuts.get(axis)
-            return index if cut is None else index * cut.step + extent(cut.start)
+            if axis in cuts and cut is None:
+                raise Unlowerable(f"a slice of {data.shape[axis]} whose ends a run decides")
+            return index if cut is None else index * cut.step + cut.start
 
         return te.compute(
             data.dtype,
@@ -329,7 +332,7 @@ class Pad(Operator):
         if self.mode == "constant":
             return self._constant(data, borders, shape, value, known[2])
 
-        def place(index: te.Expr, length: int, begin: int, end: int) -> te.Expr:
+        def place(index: te.Expr, length: Dim, begin: int, end: int) -> te.Expr:
             if not begin and not end:
                 return index
             cut, kept = max(-begin, 0), length - max(-begin, 0) - max(-end, 0)
@@ -338,11 +341,11 @@ class Pad(Operator):
                 inner = _PLACES[self.mode](inner, kept)
             return inner + cut
 
-        lengths = [extent(dim) for dim in data.shape]
         return te.compute(
             data.dtype,
             shape,
-            lambda *i: data.at(*(place(k, n, b, e) for k, n, (b, e) in zip(i, lengths, borders))),
+            lambda *i: data.at(
+                *(place(k, n, b, e) for k, n, (b, e) in zip(i, data.shape, borders))),
         )
 
     def _constant(
@@ -363,7 +366,7 @@ class Pad(Operator):
             inside: te.Expr = te.const(True, boolean)
             for index, length, (begin, end) in zip(place, data.shape, borders):
                 inside = inside & (index >= 0) if begin > 0 else inside
-                inside = inside & (index < extent(length)) if end > 0 else inside
+                inside = inside & (index < length) if end > 0 else inside
             return te.where(inside, data.at(*place), fill)
 
         return te.compute(data.dtype, shape, element)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from bessemer.core.bounds import at_most
 from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Dim, Shape
 from bessemer.ops.dims import Array
@@ -51,9 +52,7 @@ class Window:
         """True if some window position lies outside the unpadded input."""
         for axis, extent in enumerate(extents):
             last = (self.out[axis] - 1) * self.strides[axis] - self.lows[axis] + self.spans[axis]
-            if self.lows[axis] != 0 or not isinstance(last, int) or not isinstance(extent, int):
-                return True
-            if last > extent:
+            if self.lows[axis] != 0 or not at_most(last, extent):
                 return True
         return False
 

@@ -8,6 +8,7 @@ neighbours disagree a Reorder node is put between them.
 from dataclasses import field
 
 from bessemer.core.dtypes import f32
+from bessemer.core.shapes import is_static
 from bessemer.ir.graph import Graph, Node, Value
 from bessemer.ir.layout import Layout
 from bessemer.ir.operator import FusionClass, Unlowerable
@@ -67,8 +68,12 @@ class ChooseLayouts(GraphPass):
         assert isinstance(op, Conv)
         assert w is not None
         x = node.inputs[0]
-        if w.constant is None or x is None or not _static(node) or x.tensor.dtype != f32 \
-                or x.tensor.rank not in (3, 4, 5) or 0 in x.tensor.static_shape:
+        if w.constant is None or x is None or not _has_shapes(node) or x.tensor.dtype != f32 \
+                or x.tensor.rank not in (3, 4, 5) or 0 in x.tensor.dims \
+                or not isinstance(x.tensor.dims[1], int):
+            return False
+        window = conv_window(op, x.tensor.dims, w.tensor.dims)
+        if not is_static((*window.lows, *window.highs)):
             return False
         filters, per_filter = w.tensor.static_shape[:2]
         if op.group == 1:
@@ -83,8 +88,8 @@ class ChooseLayouts(GraphPass):
         assert isinstance(op, Conv)
         assert x is not None
         assert w is not None
-        channels = x.tensor.static_shape[1]
-        wants_blocks = is_blocked(x) or op.group != 1 or channels >= self.block
+        channels = x.tensor.dims[1]
+        wants_blocks = is_blocked(x) or op.group != 1 or int(channels) >= self.block  # type: ignore[arg-type]
         x = self._reorder(graph, x, wants_blocks, node) if wants_blocks != is_blocked(x) else x
         window = conv_window(op, x.tensor.dims, w.tensor.dims)
         halo = ((0, 0), (0, 0), *zip(window.pad_lows, window.pad_highs, strict=True))
@@ -105,9 +110,9 @@ class ChooseLayouts(GraphPass):
         assert whole is not None
         blocked = [value for value in data if value is not None and is_blocked(value)]
         axis = node.op.attributes()["axis"]
-        fits = bool(blocked) and _static(node) and 2 * len(blocked) >= len(data) and (
+        fits = bool(blocked) and _has_shapes(node) and 2 * len(blocked) >= len(data) and (
             axis % max(whole.tensor.rank, 1) != 1
-            or all(v.tensor.static_shape[1] % self.block == 0 for v in parts))
+            or all(v.tensor.dims[1] % self.block == 0 for v in parts))
         for k, value in enumerate(data):
             if value is not None and is_blocked(value) != fits:
                 node.set_input(k, self._reorder(graph, value, fits, node))
@@ -117,7 +122,7 @@ class ChooseLayouts(GraphPass):
 
     def _keeps_channels(self, node: Node) -> bool:
         """True if element [n, c, ..] of the outputs reads only channel c of the blocked inputs."""
-        if node.op.fusion is FusionClass.OPAQUE or not _static(node):
+        if node.op.fusion is FusionClass.OPAQUE or not _has_shapes(node):
             return False
         try:
             expression = expression_of(node)
@@ -232,7 +237,7 @@ def is_blocked(value: Value) -> bool:
     return value.layout is not None and value.layout.rank > 1 and value.layout.block_of(1) > 1
 
 
-def _static(node: Node) -> bool:
+def _has_shapes(node: Node) -> bool:
     return all(
-        isinstance(value.type, TensorType) and value.type.is_static
+        isinstance(value.type, TensorType) and value.type.shape is not None
         for value in (*node.inputs, *node.outputs) if value is not None)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from bessemer.core.errors import PassError
+from bessemer.core.shapes import Shape
 from bessemer.ir.graph import Graph, Node, Value
 from bessemer.ir.operator import Operator, operator_class
 from bessemer.ir.types import TensorType
@@ -97,6 +98,13 @@ def shape(value: Value | None) -> tuple[int, ...] | None:
     if value is None or not isinstance(value.type, TensorType) or not value.type.is_static:
         return None
     return value.type.static_shape
+
+
+def dims(value: Value | None) -> Shape | None:
+    """The shape of a tensor value, extents may be symbolic; None if its rank is unknown."""
+    if value is None or not isinstance(value.type, TensorType):
+        return None
+    return value.type.shape
 
 
 def rank(value: Value | None) -> int | None:

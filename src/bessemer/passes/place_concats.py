@@ -1,14 +1,13 @@
 """Places the pieces of Concat, Split and Slice inside one memory, so that nothing is copied."""
 
-
-
+from bessemer.core.shapes import Dim
 from bessemer.ir.graph import Graph, Node, Placement, Value
 from bessemer.ir.layout import Layout
 from bessemer.ir.operator import FusionClass
 from bessemer.ir.placement import needs_no_copy, storage_of
 from bessemer.ir.types import TensorType
 from bessemer.passes.graph_pass import GraphPass, graph_pass, label
-from bessemer.passes.match import attribute, ints, is_op, shape
+from bessemer.passes.match import attribute, dims, ints, is_op
 
 _ALIASES = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")
 
@@ -49,14 +48,15 @@ class PlaceConcats(GraphPass):
         if len({id(piece) for piece in pieces}) != len(pieces):
             self.no(node, "it has one input twice")
             return
-        placements, start = [], 0
+        placements = []
+        start: Dim = 0
         for piece in pieces:
             reason = _misfit(graph, piece, whole, axis, start)
             if reason:
                 self.no(node, f"{piece.name}: {reason}")
                 return
             placements.append((piece, Placement(whole, axis, start)))
-            start += piece.tensor.static_shape[axis]
+            start += piece.tensor.dims[axis]
         for piece, placement in placements:
             piece.placement = placement
 
@@ -66,12 +66,12 @@ class PlaceConcats(GraphPass):
         if any(piece.placement is None for piece in pieces) or whole.placement is not None:
             return False
         root, _, start = storage_of(pieces[0])
-        position = start
+        position: Dim = start
         for piece in pieces:
             found, along, where = storage_of(piece)
             if found is not root or along != axis or where != position:
                 return False
-            position += piece.tensor.static_shape[axis]
+            position += piece.tensor.dims[axis]
         if _misfit(graph, whole, root, axis, start):
             return False
         whole.placement = Placement(root, axis, start)
@@ -83,14 +83,14 @@ class PlaceConcats(GraphPass):
         if whole is None or axis is None or self._refuses_root(graph, node, whole):
             return
         self._share_storage(graph, node, whole, axis)
-        start = 0
+        start: Dim = 0
         for piece in node.outputs:
             reason = _misfit(graph, piece, whole, axis, start)
             if not reason:
                 piece.placement = Placement(whole, axis, start)
             elif storage_of(piece)[0] is not storage_of(whole)[0]:
                 self.no(node, f"{piece.name}: {reason}")
-            start += piece.tensor.static_shape[axis]
+            start += piece.tensor.dims[axis]
 
     def _share_storage(self, graph: Graph, node: Node, whole: Value, axis: int) -> None:
         """Lets the input of a Split and the Concat that takes its last (first) piece overlap.
@@ -103,21 +103,21 @@ class PlaceConcats(GraphPass):
             if place is None or place.axis != axis or whole.placement is not None:
                 continue
             root = place.root
-            length, cut = root.tensor.static_shape[axis], piece.tensor.static_shape[axis]
+            length, cut = root.tensor.dims[axis], piece.tensor.dims[axis]
             at_edge = place.start == 0 if is_last else place.start + cut == length
             if not at_edge or root.placement is not None or root.layout != whole.layout:
                 continue
             if any(other.placement is not None for other in node.outputs if other is not piece):
                 continue
-            total = whole.tensor.static_shape[axis] + length - cut
-            extents = list(root.tensor.static_shape)
+            total = whole.tensor.dims[axis] + length - cut
+            extents = list(root.tensor.dims)
             extents[axis] = total
             storage = Value(
                 graph.unique_name(f"{root.name}.storage"),
                 TensorType(root.tensor.dtype, tuple(extents)),
             )
             storage.layout = root.layout
-            ahead = whole.tensor.static_shape[axis] - cut
+            ahead = whole.tensor.dims[axis] - cut
             whole.placement = Placement(storage, axis, 0 if is_last else length - cut)
             root.placement = Placement(storage, axis, ahead if is_last else 0)
             return
@@ -144,8 +144,8 @@ class PlaceConcats(GraphPass):
 
 def _foreign(graph: Graph, value: Value) -> str:
     """Why a value's memory is not ours to arrange; empty if it is."""
-    if shape(value) is None:
-        return "has no static shape"
+    if not isinstance(value.type, TensorType) or value.type.shape is None:
+        return "has no known shape"
     if value.is_constant:
         return "is a constant"
     if value.producer is None:
@@ -155,7 +155,7 @@ def _foreign(graph: Graph, value: Value) -> str:
     return ""
 
 
-def _misfit(graph: Graph, piece: Value, whole: Value, axis: int, start: int) -> str:
+def _misfit(graph: Graph, piece: Value, whole: Value, axis: int, start: Dim) -> str:
     """Why `piece` cannot lie at `start` along `axis` of `whole`; empty if it can."""
     foreign = _foreign(graph, piece)
     if foreign:
@@ -166,15 +166,18 @@ def _misfit(graph: Graph, piece: Value, whole: Value, axis: int, start: int) -> 
         return f"{whole.name} itself lies along another axis"
     if piece.layout != whole.layout:
         return f"its layout {piece.layout} differs from {whole.layout} of {whole.name}"
-    extents = piece.tensor.static_shape
+    extents = piece.tensor.dims
+    length = extents[axis]
+    if not isinstance(start, int) or not isinstance(length, int):
+        return f"its place {start} and length {length} along the axis are symbolic"
     if 0 in extents:
         return "is empty"
     if piece.layout is not None:
         if piece.layout.halo[axis] != (0, 0):
             return "has a halo along the axis"
         block = piece.layout.block_of(axis)
-        if start % block or extents[axis] % block:
-            return f"start {start} and extent {extents[axis]} are no multiples of block {block}"
+        if start % block or length % block:
+            return f"start {start} and extent {length} are no multiples of block {block}"
     if piece.producer is not None and piece.producer.op.op_name in _ALIASES:
         return f"it is the memory of its source, which {piece.producer.op} only names anew"
     return "" if _is_dense(piece, axis) else _needs_dense(piece)
@@ -182,7 +185,7 @@ def _misfit(graph: Graph, piece: Value, whole: Value, axis: int, start: int) -> 
 
 def _is_dense(piece: Value, axis: int) -> bool:
     """True if a piece cut along the axis lies in one stretch of the whole's memory."""
-    extents = piece.tensor.static_shape
+    extents = piece.tensor.dims
     layout = piece.layout or Layout.plain(len(extents))
     outer = [part.axis for part in layout.parts].index(axis)
     return all(extent == 1 for extent in layout.physical_shape(extents)[:outer])
@@ -204,15 +207,15 @@ def _needs_dense(piece: Value) -> str:
 
 
 def _axis(node: Node, whole: Value | None) -> int | None:
-    extents = shape(whole)
+    extents = dims(whole)
     return int(attribute(node, "axis")) % len(extents) if extents else None
 
 
 def _slice_range(node: Node) -> tuple[int, int] | None:
     """(axis, start) of a constant Slice with step 1 that cuts along one axis."""
-    extents = shape(node.inputs[0])
+    extents = dims(node.inputs[0])
     starts = ints(node.inputs[1])
-    if extents is None or starts is None or len(starts) != 1 or shape(node.output) is None:
+    if extents is None or starts is None or len(starts) != 1 or dims(node.output) is None:
         return None
     axes: tuple[int, ...] | None = (0,)
     if len(node.inputs) > 3 and node.inputs[3] is not None:
@@ -223,5 +226,8 @@ def _slice_range(node: Node) -> tuple[int, int] | None:
     if axes is None or steps != (1,) or len(axes) != 1:
         return None
     axis = axes[0] % len(extents)
-    start = starts[0] + extents[axis] if starts[0] < 0 else starts[0]
-    return axis, min(max(start, 0), extents[axis])
+    length = extents[axis]
+    if not isinstance(length, int):
+        return None
+    start = starts[0] + length if starts[0] < 0 else starts[0]
+    return axis, min(max(start, 0), length)

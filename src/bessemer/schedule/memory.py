@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bessemer.core.bounds import at_most, less
 from bessemer.core.dtypes import i64
 from bessemer.core.errors import LowerError, ScheduleError
+from bessemer.core.shapes import Dim, Shape, Sym
 from bessemer.ir.layout import Layout
 from bessemer.lower.affine import Range, linear
 from bessemer.lower.kernel import Kernel, Operand
-from bessemer.lower.loops import Buffer, For, Function, If, Stmt, Store
-from bessemer.te.expr import Expr, Load, Select, Var, const
+from bessemer.lower.loops import Buffer, For, Function, If, Stmt, Store, expressions, statements
+from bessemer.te.expr import Expr, Load, Select, SymbolVar, Var, const, extent, walk
 
 
 @dataclass(eq=False)
@@ -49,7 +51,8 @@ class Memory:
                       for k, operand in enumerate(self.order)
                       if operand.tensor.name in self.prefetches)
         params = tuple(self.buffers[id(operand.tensor)] for operand in self.order)
-        return Function(name, params, body, {"prefetch": ahead} if ahead else {})
+        notes = {"prefetch": ahead} if ahead else {}
+        return Function(name, params, body, notes, symbols_of(params, body))
 
     def pack(self, name: str, layout: Layout) -> None:
         """Stores a constant operand in another layout.
@@ -114,23 +117,23 @@ class Memory:
         """
         condition: Expr | None = None
         zero_fill = load.fill is not None and load.fill.value == 0
-        for k, (index, extent) in enumerate(zip(load.indices, operand.shape, strict=True)):
+        for k, (index, size) in enumerate(zip(load.indices, operand.shape, strict=True)):
             low, high = linear(index, axes.ranges).range(axes.ranges)
-            floor, ceiling = 0, extent - 1
+            floor, ceiling = 0, size - 1
             padded = any(v in axes.padded for v in _variables(index))
             if load.fill is None and not padded:
                 continue
             if load.fill is None or zero_fill:
-                floor, ceiling = capacity(operand.layout, k, extent)
-            if padded and high > ceiling and operand.constant is not None \
+                floor, ceiling = capacity(operand.layout, k, size)
+            if padded and not at_most(high, ceiling) and operand.constant is not None \
                     and operand.layout.is_plain and load.fill is None:
                 operand = self._padded_constant(operand, k)
-                floor, ceiling = capacity(operand.layout, k, extent)
-            if low < floor:
+                floor, ceiling = capacity(operand.layout, k, size)
+            if not at_most(floor, low):
                 test = indices[k] >= const(0, i64)
                 condition = test if condition is None else condition & test
-            if high > ceiling:
-                test = indices[k] < const(extent, i64)
+            if not at_most(high, ceiling):
+                test = indices[k] < extent(size)
                 condition = test if condition is None else condition & test
         return operand, condition
 
@@ -145,17 +148,28 @@ class Memory:
         buffer = self.buffer(operand, writable=True)
         tests: list[Expr] = []
         skipped: list[Expr] = []
-        for k, (axis, extent) in enumerate(zip(operand.tensor.axes, operand.shape, strict=True)):
+        for k, (axis, size) in enumerate(zip(operand.tensor.axes, operand.shape, strict=True)):
             _, high = axes.ranges[axis.name]
-            if axis.name in axes.padded and high >= extent:
-                _, ceiling = capacity(operand.layout, k, extent)
-                (tests if high <= ceiling else skipped).append(indices[k] < const(extent, i64))
+            if axis.name in axes.padded and not less(high, size):
+                _, ceiling = capacity(operand.layout, k, size)
+                fits = at_most(high, ceiling)
+                (tests if fits else skipped).append(indices[k] < extent(size))
         for test in tests:
             value = Select(test, value, const(0, value.dtype), value.dtype)
         result: list[Stmt] = [Store(buffer, physical(operand.layout, indices), value)]
         for test in skipped:
             result = [If(test, result)]
         return result
+
+
+def symbols_of(params: tuple[Buffer, ...], body: list[Stmt]) -> tuple[str, ...]:
+    """The symbols that a kernel needs the values of, sorted."""
+    dims: list[Dim] = [dim for b in params for dim in (*b.shape, *b.strides, b.offset)]
+    dims += [stmt.extent for stmt in statements(body) if isinstance(stmt, For)]
+    names = {name for dim in dims if isinstance(dim, Sym) for name in dim.symbols()}
+    names |= {node.name for expr in expressions(body) for node in walk(expr)
+              if isinstance(node, SymbolVar)}
+    return tuple(sorted(names))
 
 
 def _variables(expr: Expr) -> set[str]:
@@ -171,11 +185,11 @@ def _variables(expr: Expr) -> set[str]:
     return names
 
 
-def capacity(layout: Layout, axis: int, extent: int) -> tuple[int, int]:
+def capacity(layout: Layout, axis: int, size: Dim) -> tuple[int, Dim]:
     """First and last index of an axis that the layout has memory for."""
     low, high = layout.halo[axis]
     block = layout.block_of(axis)
-    return -low, -(-(extent + low + high) // block) * block - low - 1
+    return -low, -(-(size + low + high) // block) * block - low - 1
 
 
 def physical(layout: Layout, indices: tuple[Expr, ...]) -> tuple[Expr, ...]:
@@ -191,7 +205,7 @@ def physical(layout: Layout, indices: tuple[Expr, ...]) -> tuple[Expr, ...]:
     return tuple(result)
 
 
-def border(buffer: Buffer, layout: Layout, shape: tuple[int, ...], lanes: int) -> list[Stmt]:
+def border(buffer: Buffer, layout: Layout, shape: Shape, lanes: int) -> list[Stmt]:
     """Loops that write zeros to the halo of an output."""
     extents = layout.physical_shape(shape)
     dims = [k for k, part in enumerate(layout.parts) if layout.halo[part.axis] != (0, 0)]
@@ -201,7 +215,7 @@ def border(buffer: Buffer, layout: Layout, shape: tuple[int, ...], lanes: int) -
         for start, count in ((0, low), (extents[dim] - high, high)):
             if not count:
                 continue
-            spans = [(0, n) for n in extents]
+            spans: list[tuple[Dim, Dim]] = [(0, n) for n in extents]
             for earlier in dims[:position]:
                 a, b = layout.halo[layout.parts[earlier].axis]
                 spans[earlier] = (a, extents[earlier] - a - b)
@@ -210,14 +224,15 @@ def border(buffer: Buffer, layout: Layout, shape: tuple[int, ...], lanes: int) -
     return result
 
 
-def _zero_box(buffer: Buffer, spans: list[tuple[int, int]], lanes: int) -> list[Stmt]:
+def _zero_box(buffer: Buffer, spans: list[tuple[Dim, Dim]], lanes: int) -> list[Stmt]:
     variables = [Var(f"z{k}", i64) for k in range(len(spans))]
-    indices = tuple(var + start for var, (start, _) in zip(variables, spans, strict=True))
+    indices = tuple(var + extent(start) for var, (start, _) in zip(variables, spans, strict=True))
     body: list[Stmt] = [Store(buffer, indices, const(0, buffer.dtype))]
-    outer = next((k for k, (_, n) in enumerate(spans) if n > 1), 0)
+    outer = next((k for k, (_, n) in enumerate(spans) if isinstance(n, Sym) or n > 1), 0)
     for k in reversed(range(len(spans))):
         count = spans[k][1]
-        vector = k == len(spans) - 1 and buffer.strides[k] == 1 and 1 < count <= lanes
+        vector = k == len(spans) - 1 and buffer.strides[k] == 1 \
+            and isinstance(count, int) and 1 < count <= lanes
         kind = "vector" if vector else "parallel" if k == outer else "serial"
         body = [For(variables[k], count, kind, body)]
     return body

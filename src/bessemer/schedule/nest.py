@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 
 from bessemer.core.dtypes import DType, bf16, boolean, f16, f32, i64
 from bessemer.core.errors import ScheduleError
+from bessemer.core.shapes import Dim, Sym, is_static
 from bessemer.lower.affine import Range
 from bessemer.lower.kernel import Operand, product_of_loads
 from bessemer.lower.loops import Alloc, Buffer, Fma, For, If, LaneReduce, Let, Stmt, Store
 from bessemer.schedule.memory import Axes, Memory
-from bessemer.schedule.schedule import Schedule, Split
+from bessemer.schedule.schedule import Schedule, Split, tiles_of
 from bessemer.te.expr import (
     Binary,
     Expr,
@@ -24,6 +25,7 @@ from bessemer.te.expr import (
     cast,
     const,
     equal,
+    extent,
     isnan,
     where,
 )
@@ -39,16 +41,16 @@ class _Env:
     """What is bound so far: loop values, region sizes, how split axes combine in this region."""
 
     values: Mapping[str, Expr] = field(default_factory=dict)
-    sizes: Mapping[str, int] = field(default_factory=dict)
-    combine: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    sizes: Mapping[str, Dim] = field(default_factory=dict)
+    combine: Mapping[str, tuple[int, Dim]] = field(default_factory=dict)
 
     def bind(self, name: str, value: Expr) -> "_Env":
         return replace(self, values={**self.values, name: value})
 
-    def sized(self, name: str, size: int) -> "_Env":
+    def sized(self, name: str, size: Dim) -> "_Env":
         return replace(self, sizes={**self.sizes, name: size})
 
-    def combined(self, axis: str, factor: int, start: int) -> "_Env":
+    def combined(self, axis: str, factor: int, start: Dim) -> "_Env":
         return replace(self, combine={**self.combine, axis: (factor, start)})
 
 
@@ -97,8 +99,7 @@ class Nest:
         harmless = body.kind == "sum" and (
             isinstance(body.body, Load) or product_of_loads(body.body) is not None)
         for k, axis in enumerate(body.axes):
-            extent = int(axis.extent)  # type: ignore[arg-type]
-            if self._padded_extent(f"r{k}", extent) != extent and not harmless:
+            if self._padded_extent(f"r{k}", axis.extent) != axis.extent and not harmless:
                 raise ScheduleError(f"r{k} of {self.stage.name} cannot be padded: zeros would "
                                     f"count in the {body.kind} of {body.body}")
 
@@ -144,12 +145,15 @@ class Nest:
                                lambda e: self._enter(fuse.second, second, e, rest, leaf)) \
                 if self._has_regions(fuse.first, env) else \
                 self._enter(fuse.second, second, inner, rest, leaf)
+            if isinstance(count, Sym) and self._size(fuse.first, env) == 1:
+                # No division by a symbol could prove that this index is 0.
+                return [Let(first, const(0, i64)), Let(second, value), *body]
             return [Let(first, value // count), Let(second, value % count), *body]
         regions = self._regions(name, self._size(name, env), env)
         if len(regions) == 1:
             return self._loops(rest, regions[0][2], leaf)
         (_, end, low), (_, _, high) = regions
-        return [If(value < const(end, i64), self._loops(rest, low, leaf),
+        return [If(value < extent(end), self._loops(rest, low, leaf),
                    self._loops(rest, high, leaf))]
 
     def _has_regions(self, name: str, env: _Env) -> bool:
@@ -159,12 +163,12 @@ class Nest:
     def _split_of(self, outer: str) -> Split | None:
         return next((s for s in self.schedule.splits.values() if s.outer == outer), None)
 
-    def _size(self, name: str, env: _Env) -> int:
+    def _size(self, name: str, env: _Env) -> Dim:
         if name in env.sizes:
             return env.sizes[name]
         for split in self.schedule.splits.values():
             if name == split.outer:
-                return -(-self._size(split.axis, env) // split.factor)
+                return tiles_of(self._size(split.axis, env), split.factor, split.tail)
             if name == split.inner:
                 return split.factor
         fuse = self.schedule.fuses.get(name)
@@ -172,19 +176,33 @@ class Nest:
             return self._size(fuse.first, env) * self._size(fuse.second, env)
         return self.schedule.extents[name]
 
-    def _regions(self, name: str, count: int, env: _Env) -> list[tuple[int, int, _Env]]:
+    def _regions(self, name: str, count: Dim, env: _Env) -> list[tuple[Dim, Dim, _Env]]:
         """(start, end, environment) of each stretch of a loop."""
         split = self._split_of(name)
         if split is None:
             return [(0, count, env)]
-        extent, factor = self._size(split.axis, env), split.factor
+        size, factor = self._size(split.axis, env), split.factor
+        if isinstance(size, Sym) or isinstance(count, Sym):
+            return self._symbolic(split, size, count, env)
         if split.tail == "balance":
-            return self._balanced(split, extent, count, env)
-        full, rest = divmod(extent, factor)
+            return self._balanced(split, size, count, env)
+        full, rest = divmod(size, factor)
         if not rest or split.tail in ("exact", "pad"):
             return [(0, count, env)]
         last = env.sized(split.inner, rest) if split.tail == "shrink" else env
         return [(0, full, env), (full, count, last)] if full else [(0, count, last)]
+
+    def _symbolic(self, split: Split, size: Dim, count: Dim, env: _Env
+                  ) -> list[tuple[Dim, Dim, _Env]]:
+        """Whole tiles, then single iterations; one stretch if the factor certainly divides."""
+        full = size // split.factor
+        if split.tail not in ("shrink", "balance"):
+            whole = size % split.factor == 0 or split.tail != "mask"
+            return [(0, count, env)] if whole else [(0, full, env), (full, count, env)]
+        if size % split.factor == 0:
+            return [(0, count, env)]
+        single = env.sized(split.inner, 1).combined(split.axis, 1, full * (split.factor - 1))
+        return [(0, full, env), (full, count, single)]
 
     def _balanced(self, split: Split, extent: int, count: int, env: _Env
                   ) -> list[tuple[int, int, _Env]]:
@@ -203,7 +221,8 @@ class Nest:
             return env.values[axis]
         split = self.schedule.splits[axis]
         factor, start = env.combine.get(axis, (split.factor, 0))
-        return self._value(split.outer, env) * factor + self._value(split.inner, env) + start
+        inner = self._value(split.inner, env)
+        return self._value(split.outer, env) * factor + inner + extent(start)
 
     def _axes(self, env: _Env) -> Axes:
         """Values and ranges of the compute's own index variables."""
@@ -214,14 +233,13 @@ class Nest:
         for prefix, axes in (("a", self.stage.axes), ("r", reduce_axes)):
             for k, axis in enumerate(axes):
                 name = f"{prefix}{k}"
-                extent = int(axis.extent)  # type: ignore[arg-type]
                 if prefix == "a" and k in self.bound:
                     values[axis.name] = self.bound[k]
                 elif name in env.values or self._is_bound(name, env):
                     values[axis.name] = self._value(name, env)
-                room = self._padded_extent(name, extent)
+                room = self._padded_extent(name, axis.extent)
                 ranges[axis.name] = (0, room - 1)
-                if room > extent:
+                if room != axis.extent:
                     padded.add(axis.name)
         return Axes(values, ranges, frozenset(padded))
 
@@ -232,21 +250,21 @@ class Nest:
         return split is not None and self._is_bound(split.outer, env) \
             and self._is_bound(split.inner, env)
 
-    def _padded_extent(self, name: str, extent: int) -> int:
+    def _padded_extent(self, name: str, size: Dim) -> Dim:
         split = self.schedule.splits.get(name)
         if split is None or split.tail != "pad":
-            return extent
-        return -(-extent // split.factor) * split.factor
+            return size
+        return -(-size // split.factor) * split.factor
 
     def _guarded(self, body: list[Stmt], env: _Env, reducing: bool) -> list[Stmt]:
         """Wraps statements in the conditions of masked splits whose loops are all bound."""
         for split in self.schedule.splits.values():
-            extent = self._size(split.axis, env)
-            if split.tail != "mask" or extent % split.factor == 0:
+            size = self._size(split.axis, env)
+            if split.tail != "mask" or size % split.factor == 0:
                 continue
             if not reducing and split.axis in self.schedule.reducing:
                 continue
-            body = [If(self._value(split.axis, env) < const(extent, i64), body)]
+            body = [If(self._value(split.axis, env) < extent(size), body)]
         return body
 
     # -- leaves -----------------------------------------------------------------------------------
@@ -298,6 +316,8 @@ class Nest:
         fast = all(schedule.kinds.get(n) == "unroll" or self._size(n, env) == 1 for n in kept)
         width = schedule.extents[lanes] if lanes else 1
         shape = (*(schedule.extents[n] for n in kept), width)
+        if not is_static(shape):
+            raise ScheduleError(f"accumulators of {shape}: their extents must be known")
         if lanes in schedule.reducing and not fast:
             raise ScheduleError(
                 f"the lanes of {lanes} are summed in registers: unroll {' '.join(kept)}")
@@ -344,7 +364,7 @@ class _Accumulator:
         condition: Expr | None = None
         for name in self.nest._outer_reducing:
             goal = self.nest._size(name, env) - 1 if last else 0
-            test = equal(env.values[name], const(goal, i64))
+            test = equal(env.values[name], extent(goal))
             condition = test if condition is None else condition & test
         return condition
 
@@ -389,7 +409,7 @@ class _Accumulator:
     def _update_arg(self, index: tuple[Expr, ...], value: Expr, old: Load, env: _Env) -> list[Stmt]:
         position: Expr = const(0, i64)
         for k, axis in enumerate(self.body.axes):
-            position = position * int(axis.extent) + self.nest._value(f"r{k}", env)  # type: ignore[arg-type]
+            position = position * extent(axis.extent) + self.nest._value(f"r{k}", env)
         op = (">" if self.body.kind == "argmax" else "<") + ("=" if self.body.last else "")
         better = binary(op, value, old)
         if value.dtype.is_float:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from bessemer.core.errors import ScheduleError
+from bessemer.core.shapes import Dim, Sym
 from bessemer.ir.layout import Layout
 from bessemer.ir.parser import parse_layout
 from bessemer.ir.printer import print_layout
@@ -19,7 +20,8 @@ class Split:
 
     `tail` says what happens where the factor does not divide the extent: "exact" forbids it,
     "shrink" makes the last inner loop shorter, "mask" guards it, "pad" runs over the padding of
-    the layouts, "balance" makes all tiles nearly equal (sizes differ by at most one).
+    the layouts, "balance" makes all tiles nearly equal (sizes differ by at most one). Where the
+    extent is symbolic, "shrink" and "balance" leave the rest to inner loops of one iteration.
     """
 
     axis: str
@@ -46,7 +48,7 @@ class Schedule:
     list of primitives as text; `replay` applies such a list to a fresh schedule.
     """
 
-    extents: dict[str, int]
+    extents: dict[str, Dim]
     reducing: set[str]
     order: list[str]
     splits: dict[str, Split] = field(default_factory=dict)
@@ -61,12 +63,11 @@ class Schedule:
     def of(stage: Tensor, bound: Iterable[int] = ()) -> "Schedule":
         """The loops of a compute, all serial; `bound` axes have a given value and get none."""
         skip = set(bound)
-        extents = {f"a{k}": _static(axis.extent) for k, axis in enumerate(stage.axes)
-                   if k not in skip}
+        extents = {f"a{k}": axis.extent for k, axis in enumerate(stage.axes) if k not in skip}
         reducing = set()
         if isinstance(stage.body, Reduce):
             for k, axis in enumerate(stage.body.axes):
-                extents[f"r{k}"] = _static(axis.extent)
+                extents[f"r{k}"] = axis.extent
                 reducing.add(f"r{k}")
         return Schedule(extents, reducing, list(extents))
 
@@ -86,8 +87,8 @@ class Schedule:
         extent = self.extents[axis]
         self._check_split(axis, factor, tail)
         outer, inner = axis + ".o", axis + ".i"
-        count = -(-extent // factor)
-        if tail == "balance" and count:
+        count = tiles_of(extent, factor, tail)
+        if tail == "balance" and count and isinstance(extent, int) and isinstance(count, int):
             factor = -(-extent // count)
         self.splits[axis] = Split(axis, factor, outer, inner, tail)
         self.extents[outer], self.extents[inner] = count, factor
@@ -101,24 +102,26 @@ class Schedule:
     def _check_split(self, axis: str, factor: int, tail: str) -> None:
         if axis in self.fuses:
             raise ScheduleError(f"{axis} is a fused loop; split {self.fuses[axis].second} first")
-        uneven = any(size % factor for size in self._sizes(axis))
+        uneven = any(size % factor != 0 for size in self._sizes(axis))
         parent = next((s for s in self.splits.values() if axis in (s.outer, s.inner)), None)
         if parent is not None and axis == parent.outer and self._uneven(parent):
             raise ScheduleError(
                 f"{axis} is the outer loop of an uneven split of {parent.axis}; split "
                 f"{parent.axis} first and then its inner loop")
         if tail == "exact" and uneven:
-            sizes = ", ".join(map(str, sorted(self._sizes(axis))))
+            sizes = ", ".join(sorted(map(str, self._sizes(axis))))
             raise ScheduleError(f"{factor} does not divide {axis} (extent {sizes})")
+        if tail == "pad" and isinstance(self.extents[axis], Sym):
+            raise ScheduleError(f"{axis} is symbolic; layouts have no padding for it")
         if tail == "pad" and uneven and parent is not None:
             raise ScheduleError(f"{axis} is part of {parent.axis}; only whole axes have padding")
 
-    def _sizes(self, name: str) -> set[int]:
+    def _sizes(self, name: str) -> set[Dim]:
         """Every extent that a loop can have: the tails of splits are shorter."""
         for split in self.splits.values():
             sizes = self._sizes(split.axis) if name in (split.outer, split.inner) else set()
             if name == split.outer:
-                return {-(-size // split.factor) for size in sizes}
+                return {tiles_of(size, split.factor, split.tail) for size in sizes}
             if name == split.inner:
                 return set().union(*(_tiles(size, split) for size in sizes))
         fuse = self.fuses.get(name)
@@ -129,7 +132,7 @@ class Schedule:
     def _uneven(self, split: Split) -> bool:
         """True if the outer loop runs in stretches of their own."""
         return split.tail in ("shrink", "mask", "balance") and any(
-            size % split.factor for size in self._sizes(split.axis))
+            size % split.factor != 0 for size in self._sizes(split.axis))
 
     def _lineage(self, name: str) -> set[str]:
         """The loop and all those it came from."""
@@ -265,8 +268,18 @@ class Schedule:
         return self
 
 
-def _tiles(size: int, split: Split) -> set[int]:
+def tiles_of(size: Dim, factor: int, tail: str) -> Dim:
+    """Iterations of the outer loop: tiles, and of a symbolic extent the single ones behind."""
+    if isinstance(size, Sym) and tail in ("shrink", "balance"):
+        return size // factor + size % factor
+    return -(-size // factor)
+
+
+def _tiles(size: Dim, split: Split) -> set[Dim]:
     """The extents of the inner loop where the axis has that size."""
+    if isinstance(size, Sym):
+        whole = split.tail not in ("shrink", "balance") or size % split.factor == 0
+        return {split.factor} if whole else {split.factor, 1}
     full, rest = divmod(size, split.factor)
     if split.tail == "shrink":
         return ({split.factor} if full else set()) | ({rest} if rest else set())
@@ -274,9 +287,3 @@ def _tiles(size: int, split: Split) -> set[int]:
         count = -(-size // split.factor)
         return {-(-size // count), size // count}
     return {split.factor}
-
-
-def _static(extent: object) -> int:
-    if not isinstance(extent, int):
-        raise ScheduleError(f"the extent {extent} is not static")
-    return extent

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Union
 import numpy as np
 
 from bessemer.core.dtypes import DType, boolean, f32, i64
+from bessemer.core.shapes import Dim, Sym
 
 if TYPE_CHECKING:
     from bessemer.te.tensor import IterVar
 
 Number = int | float | bool | np.generic
-ExprLike = Union["Expr", Number]
+ExprLike = Union["Expr", Number, Sym]
+"""What operators on expressions take: a dimension means its value."""
 
 ARITHMETIC = ("+", "-", "*", "/", "//", "%", "min", "max", "pow", "&", "|", "^", "<<", ">>",
               "fmod", "rem")
@@ -135,6 +137,11 @@ class Var(Expr):
 
     name: str
     dtype: DType = i64
+
+
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
+class SymbolVar(Var):
+    """The value of a symbol of the model: an extent that is known at run time only."""
 
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
@@ -265,6 +272,32 @@ def const(value: Number, dtype: DType = f32) -> Const:
         return Const(float(np.asarray(value, dtype.numpy).astype(np.float64)), dtype)
 
 
+def extent(dim: Dim) -> Expr:
+    """A dimension as an i64 expression; its symbols are variables of the same names."""
+    if not isinstance(dim, Sym):
+        return const(dim, i64)
+    divisions = dim.divisions()
+    total: Expr = const(0, i64)
+    for mono, coef in reversed(dim.terms):
+        product: Expr = const(1, i64)
+        for name in mono:
+            product = product * (_division(*divisions[name]) if name in divisions
+                                 else SymbolVar(name))
+        total = total + product * coef
+    return total
+
+
+def _division(top: Dim, bottom: Dim) -> Expr:
+    return extent(top) // extent(bottom)
+
+
+def lift(value: ExprLike, dtype: DType) -> Expr:
+    """A number or dimension as an expression of a dtype; an expression as it is."""
+    if isinstance(value, Expr):
+        return value
+    return cast(extent(value), dtype) if isinstance(value, Sym) else const(value, dtype)
+
+
 def _fold_index(op: str, a: Expr, b: Expr) -> Expr | None:
     """Folds integer arithmetic, so that index expressions stay small."""
     x = a.value if isinstance(a, Const) else None
@@ -301,9 +334,9 @@ def binary(op: str, a: ExprLike, b: ExprLike) -> Expr:
     """
     if not isinstance(a, Expr):
         assert isinstance(b, Expr)
-        a = const(a, b.dtype)
+        a = lift(a, b.dtype)
     if not isinstance(b, Expr):
-        b = const(b, a.dtype)
+        b = lift(b, a.dtype)
     if a.dtype != b.dtype:
         raise TypeError(f"operands of {op!r} are {a.dtype} and {b.dtype}; cast one")
     if op in COMPARISONS:
@@ -370,12 +403,12 @@ def not_equal(a: ExprLike, b: ExprLike) -> Expr:
 def where(condition: Expr, a: ExprLike, b: ExprLike) -> Expr:
     """`a` where the condition holds, else `b`; a number takes the other side's dtype."""
     if not isinstance(a, Expr) and not isinstance(b, Expr):
-        a = const(a, f32)
+        a = lift(a, f32)
     if not isinstance(a, Expr):
         assert isinstance(b, Expr)
-        a = const(a, b.dtype)
+        a = lift(a, b.dtype)
     if not isinstance(b, Expr):
-        b = const(b, a.dtype)
+        b = lift(b, a.dtype)
     if a.dtype != b.dtype:
         raise TypeError(f"sides of where are {a.dtype} and {b.dtype}")
     if isinstance(condition, Const):
@@ -386,7 +419,7 @@ def where(condition: Expr, a: ExprLike, b: ExprLike) -> Expr:
 def cast(a: ExprLike, dtype: DType) -> Expr:
     """Conversion to a dtype; a no-op if it has it."""
     if not isinstance(a, Expr):
-        return const(a, dtype)
+        return lift(a, dtype)
     if a.dtype == dtype:
         return a
     if isinstance(a, Const) and a.dtype.is_integer and (dtype.is_integer or dtype.is_float):
@@ -401,7 +434,7 @@ def bitcast(a: Expr, dtype: DType) -> Expr:
 
 def index(value: ExprLike) -> Expr:
     """An index expression: an i64 literal for a number, a cast for other integer dtypes."""
-    return cast(value, i64) if isinstance(value, Expr) else const(value, i64)
+    return cast(value, i64)
 
 
 # -- walking ------------------------------------------------------------------------------------

@@ -3,11 +3,13 @@
 from bessemer.codegen.llvm.expressions import ExpressionEmitter, Scope
 from bessemer.codegen.llvm.types import computed, stored
 from bessemer.codegen.llvm.values import Val
+from bessemer.core.bounds import at_most, plus
 from bessemer.core.errors import CodegenError
+from bessemer.core.shapes import Dim, Sym
 from bessemer.lower.affine import holds, linear
 from bessemer.lower.loops import Alloc, Buffer, For, Function, If, Let, Stmt, Store
 from bessemer.targets.target import Target
-from bessemer.te.expr import Binary, Const, Expr, Var
+from bessemer.te.expr import Binary, Expr, Var, extent
 
 
 def module_text(functions: list[Function], target: Target) -> str:
@@ -31,18 +33,23 @@ class _FunctionEmitter(ExpressionEmitter):
         self.block(self.function.body)
         scope = self.scopes[0]
         shared = set(self.function.notes.get("aliased", ()))
-        params = ", ".join(
-            f"ptr {'' if k in shared else 'noalias '}nocapture %p{k}"
-            for k in range(len(self.function.params)))
+        buffers, symbols = len(self.function.params), len(self.function.symbols)
+        params = ", ".join([
+            *(f"ptr {'' if k in shared else 'noalias '}nocapture %p{k}" for k in range(buffers)),
+            *(f"i64 %d{k}" for k in range(symbols))])
         comma = ", " if params else ""
         name = self.function.name
         lines = [f"define internal void @{name}.body({params}{comma}i64 %tid, i64 %nt) #0 {{",
                  "entry:", *self.allocas, *scope.body, "  ret void", "}", "",
                  f"define void @{name}(ptr nocapture readonly %args, i64 %tid, i64 %nt) #0 {{"]
-        for k in range(len(self.function.params)):
+        for k in range(buffers):
             lines.append(f"  %a{k} = getelementptr ptr, ptr %args, i64 {k}")
             lines.append(f"  %p{k} = load ptr, ptr %a{k}")
-        arguments = "".join(f"ptr %p{k}, " for k in range(len(self.function.params)))
+        for k in range(symbols):
+            lines.append(f"  %e{k} = getelementptr i64, ptr %args, i64 {buffers + k}")
+            lines.append(f"  %d{k} = load i64, ptr %e{k}")
+        arguments = "".join([*(f"ptr %p{k}, " for k in range(buffers)),
+                             *(f"i64 %d{k}, " for k in range(symbols))])
         lines += [f"  call void @{name}.body({arguments}i64 %tid, i64 %nt)", "  ret void", "}"]
         return "\n".join(lines) + "\n"
 
@@ -69,7 +76,7 @@ class _FunctionEmitter(ExpressionEmitter):
         form = linear(value, self.ranges)
         low, high = form.range(self.ranges)
         self.ranges[var.name] = (low, high)
-        if low != high:
+        if low != high or isinstance(low, Sym):
             self.scalars[var.name] = (self.scalar_index(form), len(self.scopes) - 1)
 
     def loop(self, loop: For) -> None:
@@ -80,16 +87,24 @@ class _FunctionEmitter(ExpressionEmitter):
         if loop.kind == "vector":
             if self.lane is not None:
                 raise CodegenError(f"vector loop {name} inside vector loop {self.lane[0]}")
-            self.lane = (name, loop.extent)
-            self.ranges[name] = (0, loop.extent - 1)
+            lanes = self.static_extent(loop)
+            self.lane = (name, lanes)
+            self.ranges[name] = (0, lanes - 1)
             self.block(loop.body)
             self.lane = None
         elif loop.kind == "unroll" or (loop.extent == 1 and loop.kind == "serial"):
-            for k in range(loop.extent):
+            for k in range(self.static_extent(loop)):
                 self.ranges[name] = (k, k)
                 self.block(loop.body)
         else:
             self.counted_loop(loop)
+
+    def static_extent(self, loop: For) -> int:
+        """The extent of a loop that becomes straight-line code."""
+        if isinstance(loop.extent, Sym):
+            raise CodegenError(f"{loop.kind} loop {loop.var.name} has the symbolic extent "
+                               f"{loop.extent}")
+        return loop.extent
 
     def counted_loop(self, loop: For) -> None:
         """A real loop; a parallel one runs this thread's share of the range.
@@ -98,13 +113,14 @@ class _FunctionEmitter(ExpressionEmitter):
         the branch into the loop.
         """
         number = self.counter = self.counter + 1
-        start, end, enter = "0", str(loop.extent), f"br label %enter{number}"
+        start, end, enter = "0", self.extent_value(loop.extent), f"br label %enter{number}"
         if loop.kind == "parallel":
-            scaled = self.value(f"mul i64 %tid, {loop.extent}")
+            scaled = self.value(f"mul i64 %tid, {end}")
             start = self.value(f"udiv i64 {scaled}, %nt")
             following = self.value("add i64 %tid, 1")
-            scaled = self.value(f"mul i64 {following}, {loop.extent}")
+            scaled = self.value(f"mul i64 {following}, {end}")
             end = self.value(f"udiv i64 {scaled}, %nt")
+        if loop.kind == "parallel" or isinstance(loop.extent, Sym):
             some = self.value(f"icmp ult i64 {start}, {end}")
             enter = f"br i1 {some}, label %enter{number}, label %exit{number}"
         self.scopes.append(Scope())
@@ -121,6 +137,11 @@ class _FunctionEmitter(ExpressionEmitter):
             f"  %n{number} = add nuw nsw i64 {index}, 1",
             f"  %c{number} = icmp ult i64 %n{number}, {end}",
             f"  br i1 %c{number}, label %loop{number}, label %exit{number}", f"exit{number}:"]
+
+    def extent_value(self, dim: Dim) -> str:
+        """A dimension as a literal or an SSA name."""
+        return self.scalar_index(linear(extent(dim), self.ranges)) if isinstance(dim, Sym) \
+            else str(dim)
 
     def branch(self, stmt: If) -> None:
         """A decided, scalar (branch) or vector (mask) condition."""
@@ -153,12 +174,16 @@ class _FunctionEmitter(ExpressionEmitter):
         self.scopes[-1].body += [*sides, f"join{number}:"]
 
     def refine(self, condition: Expr, taken: bool) -> None:
-        """Narrows a variable's range inside a branch on `variable < literal`."""
+        """Narrows a variable's range inside a branch on `variable < extent`."""
         match condition:
-            case Binary(op="<", a=Var(name=name), b=Const(value=bound)):
+            case Binary(op="<", a=Var(name=name), b=b) if name in self.ranges:
                 low, high = self.ranges[name]
-                self.ranges[name] = (
-                    (low, min(high, bound - 1)) if taken else (max(low, bound), high))
+                least, most = linear(b, self.ranges).range(self.ranges)
+                if taken:
+                    self.ranges[name] = low, high if at_most(high, plus(most, -1)) \
+                        else plus(most, -1)
+                else:
+                    self.ranges[name] = low if at_most(least, low) else least, high
 
     def alloc(self, buffer: Buffer) -> None:
         """Declares a register or stack buffer."""

@@ -12,9 +12,11 @@ from bessemer.codegen.legalize import expand_math
 from bessemer.codegen.llvm.arithmetic import Arithmetic
 from bessemer.codegen.llvm.types import computed, stored
 from bessemer.codegen.llvm.values import Val
+from bessemer.core.bounds import at_most
 from bessemer.core.dtypes import boolean, i64
 from bessemer.core.errors import CodegenError
-from bessemer.lower.affine import Linear, Range, holds, linear
+from bessemer.core.shapes import Sym
+from bessemer.lower.affine import UNKNOWN, Linear, Range, holds, linear, times_dim
 from bessemer.lower.loops import Buffer, Fma, Function, LaneReduce, Store, statements
 from bessemer.targets.target import Target
 from bessemer.te.expr import (
@@ -27,6 +29,7 @@ from bessemer.te.expr import (
     Select,
     Unary,
     Var,
+    extent,
     walk,
 )
 
@@ -46,7 +49,8 @@ class ExpressionEmitter:
         self.function = function
         self.scopes = [Scope()]
         self.ranges: dict[str, Range] = {}
-        self.scalars: dict[str, tuple[str, int]] = {}  # variable -> SSA name, scope depth
+        # variable or symbol -> SSA name, scope depth
+        self.scalars = {name: (f"%d{k}", 0) for k, name in enumerate(function.symbols)}
         self.lane: tuple[str, int] | None = None  # vector variable and its extent
         self.masks: list[Val] = []
         self.allocas: list[str] = []
@@ -93,9 +97,9 @@ class ExpressionEmitter:
 
     def address(self, buffer: Buffer, indices: tuple[Expr, ...]) -> Linear:
         """Element offset of an access as a linear form."""
-        form = Linear((), buffer.offset)
+        form = linear(extent(buffer.offset), self.ranges)
         for index, stride in zip(indices, buffer.strides, strict=True):
-            form = form + linear(index, self.ranges).scale(stride)
+            form = form + times_dim(linear(index, self.ranges), stride, self.ranges)
         return form
 
     def split_lane(self, form: Linear) -> tuple[Linear, int, Linear | None]:
@@ -277,8 +281,8 @@ class ExpressionEmitter:
         if self.lane is not None and name == self.lane[0]:
             lanes = self.lane[1]
             return Val(f"<{', '.join(f'i64 {k}' for k in range(lanes))}>", i64, lanes)
-        low, high = self.ranges[name]
-        if low == high:
+        low, high = self.ranges.get(name, UNKNOWN)
+        if low == high and not isinstance(low, Sym):
             return Val(str(int(low)), i64)
         return Val(self.scalars[name][0], i64)
 
@@ -290,7 +294,7 @@ class ExpressionEmitter:
             if isinstance(atom, Binary):
                 low, _ = linear(atom.a, self.ranges).range(self.ranges)
                 return self.math.binary(atom.op, self.eval(atom.a), self.eval(atom.b), i64,
-                                        natural=low >= 0)
+                                        natural=at_most(0, low))
             return self.eval(atom)
         total: Val | None = None
         for _, atom, coef in form.terms:

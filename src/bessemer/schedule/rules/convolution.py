@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bessemer.core.dtypes import f32
+from bessemer.core.shapes import Sym, usual
 from bessemer.ir.layout import Layout, Part
 from bessemer.lower.kernel import Kernel, literal_index, product_of_loads
 from bessemer.lower.loops import Stmt
@@ -65,7 +66,9 @@ def _shape(kernel: Kernel, stage: Tensor, body: Reduce, x: Load, w: Load
     operand = kernel.operand(x.tensor)
     if operand is None:
         return "the input is not in memory"
-    extents = [int(axis.extent) for axis in (*stage.axes, *body.axes)]  # type: ignore[arg-type]
+    if any(isinstance(axis.extent, Sym) for axis in (stage.axes[1], *body.axes)):
+        return "channels or the window have a symbolic extent"
+    extents = [kernel.usual(axis.extent) for axis in (*stage.axes, *body.axes)]
     rank = len(stage.axes)
     has_channel = w.indices[1] is body.axes[0]
     first = rank + 1 if has_channel else rank
@@ -213,8 +216,10 @@ class Convolution(Rule):
 
         The name of the loop inside a chunk takes the place of the axis in `spatial`.
         """
-        where = next((k for k, name in enumerate(spatial) if schedule.extents[name] > 1), 0)
-        extent = schedule.extents[spatial[where]]
+        where = next((k for k, name in enumerate(spatial) if schedule.extents[name] != 1), 0)
+        if isinstance(schedule.extents[spatial[where]], Sym):
+            return []
+        extent = usual(schedule.extents[spatial[where]])
         count = next((n for n in range(min(6, extent), min(24, extent) + 1) if extent % n == 0),
                      min(8, extent))
         size = -(-extent // max(count, 1))
@@ -223,12 +228,12 @@ class Convolution(Rule):
 
     def _shared(self, schedule: Schedule, outer: list[str]) -> str:
         """Fuses leading loops until there is enough to share; stops before a reduction loop."""
-        names, total = [outer[0]], schedule.extents[outer[0]]
+        names, total = [outer[0]], usual(schedule.extents[outer[0]])
         for name in outer[1:]:
             if total >= 16 or name in schedule.reducing:
                 break
             names.append(name)
-            total *= schedule.extents[name]
+            total *= usual(schedule.extents[name])
         return schedule.fuse_all(names)
 
     def _depth(self, schedule: Schedule, shape: ConvolutionShape, knobs: Mapping[str, Any],

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from bessemer.core.shapes import Sym, usual
 from bessemer.lower.kernel import Kernel, Operand
 from bessemer.lower.loops import Stmt
 from bessemer.schedule.memory import Memory
@@ -30,7 +31,7 @@ def vectorize_output(schedule: Schedule, operand: Operand, lanes: int) -> list[s
     extent = schedule.extents[name]
     if block > 1:
         outer, inner = schedule.split(name, block, "pad")
-    elif extent >= lanes:
+    elif isinstance(extent, Sym) or extent >= lanes:
         outer, inner = schedule.split(name, lanes, "mask")
     elif extent > 1:
         width = 1 << (extent - 1).bit_length()
@@ -91,11 +92,11 @@ def schedule_outer(schedule: Schedule, outer: list[str], unroll: int = 1) -> Non
     keep = 0
     total = 1
     while keep < len(loops) and total < 64:
-        total *= schedule.extents[loops[keep]]
+        total *= usual(schedule.extents[loops[keep]])
         keep += 1
     fused = schedule.fuse_all(loops[:keep])
     schedule.parallel(fused)
-    if unroll > 1 and keep < len(loops) and schedule.extents[loops[-1]] > unroll \
+    if unroll > 1 and keep < len(loops) and usual(schedule.extents[loops[-1]]) > unroll \
             and not loops[-1].endswith(".o"):
         _, inner = schedule.split(loops[-1], unroll, "shrink")
         schedule.unroll(inner)

@@ -62,15 +62,16 @@ class Matmul(Rule):
             return "b has a blocked layout"
         if any(not out.layout.is_plain for out in kernel.outputs):
             return "the output has a blocked layout"
-        if int(stage.axes[-1].extent) < 2:  # type: ignore[arg-type]
+        if stage.axes[-1].extent == 1:
             return "one column"
         return ""
 
-    def _rows(self, stage: Tensor) -> int:
-        return int(stage.axes[-2].extent) if len(stage.axes) > 1 else 1  # type: ignore[arg-type]
+    def _rows(self, kernel: Kernel) -> int:
+        stage = reduced_stage(kernel)
+        return kernel.usual(stage.axes[-2].extent) if len(stage.axes) > 1 else 1
 
     def space(self, kernel: Kernel, target: Target) -> dict[str, tuple[int | str, ...]]:
-        rows = self._rows(reduced_stage(kernel))
+        rows = self._rows(kernel)
         vectors = (1, 2, 3, 4) if rows > 1 else (1, 2, 4, 8)
         return {"rows": tuple(p for p in (1, 2, 3, 4, 5, 6, 8, 12, 14) if p <= max(rows, 1)),
                 "vectors": vectors, "unroll": (1, 4, 8), "share": ("columns", "rows"),
@@ -78,11 +79,11 @@ class Matmul(Rule):
 
     def default(self, kernel: Kernel, target: Target) -> Knobs:
         stage = reduced_stage(kernel)
-        rows = self._rows(stage)
-        columns = int(stage.axes[-1].extent)  # type: ignore[arg-type]
+        rows = self._rows(kernel)
+        columns = kernel.usual(stage.axes[-1].extent)
         body = stage.body
         assert isinstance(body, Reduce)
-        depth = int(body.axes[0].extent)  # type: ignore[arg-type]
+        depth = kernel.usual(body.axes[0].extent)
         lanes = target.lanes(f32)
         registers = target.vector_registers
         wide = -(-columns // lanes)
@@ -101,7 +102,7 @@ class Matmul(Rule):
         a_bytes, b_bytes = rows * depth * 4, depth * columns * 4
         batch = 1
         for axis in stage.axes[:-2]:
-            batch *= int(axis.extent)  # type: ignore[arg-type]
+            batch *= kernel.usual(axis.extent)
         share = "columns" if b_bytes >= a_bytes * batch and batch == 1 else "rows"
         if share == "columns" and -(-wide // vectors) < target.cores:
             share = "rows"

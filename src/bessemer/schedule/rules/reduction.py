@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from bessemer.core.shapes import Dim
 from bessemer.lower.affine import linear
 from bessemer.lower.kernel import Kernel, Operand, axis_ranges
 from bessemer.lower.loops import Stmt
@@ -16,21 +17,21 @@ from bessemer.te.expr import Load, Reduce, walk
 from bessemer.te.tensor import IterVar, Tensor
 
 
-def step_of(load: Load, operand: Operand, axis: IterVar, axes: tuple[IterVar, ...]) -> int | None:
+def step_of(load: Load, operand: Operand, axis: IterVar, axes: tuple[IterVar, ...]) -> Dim | None:
     """Elements a load moves when an index variable grows by one; None if not constant."""
     ranges = axis_ranges(axes)
-    total = 0
+    total: Dim = 0
     for index, part, stride in zip(physical(operand.layout, load.indices), operand.layout.parts,
                                    operand.strides, strict=True):
         form = linear(index, ranges)
         for key, atom, coef in form.terms:
             if key == axis.name:
-                total += coef * stride
+                total = total + coef * stride
             elif any(node is axis for node in walk(atom)):
                 if part.div > 1:
                     continue  # the outer piece of a blocked axis: constant within a block
                 if part.mod:
-                    total += stride
+                    total = total + stride
                     continue
                 return None
     return total
@@ -89,8 +90,8 @@ class Reduction(Rule):
         blocked = stage.axes and kernel.outputs[0].layout.block_of(out) > 1
         along_out = self._cost(kernel, stage.axes[out], axes) if stage.axes else 1e9
         along_sum = self._cost(kernel, body.axes[-1], axes) if body.axes else 1e9
-        out_extent = int(stage.axes[out].extent) if stage.axes else 1  # type: ignore[arg-type]
-        sum_extent = int(body.axes[-1].extent) if body.axes else 1  # type: ignore[arg-type]
+        out_extent = kernel.usual(stage.axes[out].extent) if stage.axes else 1
+        sum_extent = kernel.usual(body.axes[-1].extent) if body.axes else 1
         lane_form = body.kind in ("sum", "prod", "max", "min") and body.body.dtype.kind != "bool"
         if not blocked and lane_form and sum_extent >= lanes and (
                 along_sum < along_out or out_extent < lanes // 2):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bessemer.core.dtypes import i64
-from bessemer.core.shapes import Shape
+from bessemer.core.shapes import Dim, Shape, Sym, product, usual
 from bessemer.lower.kernel import Kernel
 from bessemer.lower.loops import Alloc, Buffer, For, Let, Stmt
 from bessemer.schedule.memory import Memory
@@ -26,7 +26,7 @@ from bessemer.te.tensor import Tensor
 class Rows:
     """The row loops: their extents, and for each stage which of its axes is which row loop."""
 
-    extents: tuple[int, ...]
+    extents: Shape
     axes: dict[int, dict[int, int]]
     """stage id -> {axis of the stage: row loop}."""
 
@@ -57,7 +57,7 @@ def rows_of(kernel: Kernel) -> Rows:
     number = {row: k for k, row in enumerate(kept)}
     axes = {key: {axis: number[row] for axis, row in own.items() if row in number}
             for key, own in mapping.items()}
-    extents = tuple(int(first.shape[row]) for row in kept)  # type: ignore[arg-type]
+    extents = tuple(first.shape[row] for row in kept)
     return Rows(extents, axes)
 
 
@@ -96,10 +96,13 @@ class Rowwise(Rule):
                for s in kernel.stages):
             return "positions of extremes are not kept in rows"
         rows = rows_of(kernel)
-        scratch = sum(_bytes(stage, rows) for stage in kernel.stages)
+        needs = [_bytes(stage, rows) for stage in kernel.stages]
+        if any(isinstance(need, Sym) for need in needs):
+            return "the length of a row is symbolic, its scratch would have no fixed size"
+        scratch = sum(map(int, needs))  # type: ignore[arg-type]
         if scratch > MAX_STACK_BYTES:
             return f"a row needs {scratch} bytes of scratch"
-        if not rows.extents and kernel.stages[-1].shape and _bytes(kernel.stages[-1], rows) > 65536:
+        if not rows.extents and kernel.stages[-1].shape and scratch > 65536:
             return "the stages share no rows"
         return ""
 
@@ -117,7 +120,7 @@ class Rowwise(Rule):
             operand = outputs.get(id(stage))
             local: tuple[Buffer, tuple[int, ...]] | None = None
             if operand is None or _is_read(stage, kernel):
-                shape = tuple(int(stage.shape[k]) for k in rest)  # type: ignore[arg-type]
+                shape = tuple(stage.shape[k] for k in rest)
                 # Not the stage's name: two may have the same, and generated ones are not stable.
                 buffer = Buffer.dense(f"stage{number}", stage.dtype, shape, "stack")
                 body.append(Alloc(buffer))
@@ -132,11 +135,8 @@ class Rowwise(Rule):
                 body += Nest(stage, again, memory, [operand], bound).build()
         return self._wrap(body, variables, rows.extents), "\n".join(filter(None, texts))
 
-    def _wrap(self, body: list[Stmt], variables: list[Expr], extents: tuple[int, ...]
-              ) -> list[Stmt]:
-        total = 1
-        for extent in extents:
-            total *= extent
+    def _wrap(self, body: list[Stmt], variables: list[Expr], extents: Shape) -> list[Stmt]:
+        total = product(extents)
         row = Var("row", i64)
         lets: list[Stmt] = []
         rest: Expr = row
@@ -151,7 +151,7 @@ class Rowwise(Rule):
         lanes = target.lanes(stage.dtype)
         spatial = [n for n in schedule.order if n not in schedule.reducing]
         body = stage.body
-        if spatial and schedule.extents[spatial[-1]] >= lanes:
+        if spatial and usual(schedule.extents[spatial[-1]]) >= lanes:
             _, inner = schedule.split(spatial[-1], lanes, "mask")
             schedule.reorder(*[n for n in schedule.order if (n != inner and n in spatial)
                                or n == spatial[-1] + ".o"],
@@ -161,19 +161,16 @@ class Rowwise(Rule):
                 and body.body.dtype.kind != "bool":
             last = f"r{len(body.axes) - 1}"
             width = target.lanes(body.body.dtype)
-            if schedule.extents[last] >= width:
+            if usual(schedule.extents[last]) >= width:
                 _, inner = schedule.split(last, width, "mask")
                 schedule.vectorize(inner)
         return schedule
 
 
-def _bytes(stage: Tensor, rows: Rows) -> int:
+def _bytes(stage: Tensor, rows: Rows) -> Dim:
     """Scratch for one row of a stage."""
     own = rows.axes.get(id(stage), {})
-    count = 1
-    for k, dim in enumerate(stage.shape):
-        if k not in own:
-            count *= int(dim)  # type: ignore[arg-type]
+    count = product([dim for k, dim in enumerate(stage.shape) if k not in own])
     return count * stage.dtype.size_bytes
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from bessemer.core.shapes import is_static
 from bessemer.ir.layout import Layout
 from bessemer.lower.kernel import Kernel
 from bessemer.lower.loops import Stmt
@@ -43,6 +44,8 @@ class WindowReduction(Rule):
             if operand is not None and operand.constant is None and (
                     operand.layout.block_of(1) != lanes or node.indices[1] is not stage.axes[1]):
                 return "an input does not have the output's channels"
+        if not is_static([axis.extent for axis in (stage.axes[1], *body.axes)]):
+            return "channels or the window have a symbolic extent"
         if _window_size(body) > 64:
             return "the window is too large to unroll"
         return ""
@@ -52,8 +55,8 @@ class WindowReduction(Rule):
         body = stage.body
         assert isinstance(body, Reduce)
         window = _window_size(body)
-        rows = int(stage.axes[-2].extent) if len(stage.axes) > 3 else 1  # type: ignore[arg-type]
-        return rows, int(stage.axes[-1].extent), window  # type: ignore[arg-type]
+        rows = kernel.usual(stage.axes[-2].extent) if len(stage.axes) > 3 else 1
+        return rows, kernel.usual(stage.axes[-1].extent), window
 
     def space(self, kernel: Kernel, target: Target) -> dict[str, tuple[int | str, ...]]:
         rows, columns, _ = self._extents(kernel)
