@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from bessemer.compiler.equal_groups import KernelMaker
 from bessemer.compiler.kernels import (
     CompiledKernel,
     kernel_bytes,
     kernel_flops,
     name_symbols,
-    schedule_kernel,
 )
 from bessemer.compiler.memory_plan import (
     Block,
@@ -42,11 +42,12 @@ from bessemer.engine.plan import (
 )
 from bessemer.ir.codec import encode_operator
 from bessemer.ir.graph import Graph, Node, Value
+from bessemer.ir.layout import Layout
 from bessemer.ir.types import TensorType
 from bessemer.lower.fuse import Group, Partition, partition, symbols_of
 from bessemer.lower.kernel import Operand, is_identity_load
 from bessemer.lower.loops import For, dense_strides, statements
-from bessemer.lower.lowering import Temporary, kernel_of
+from bessemer.lower.lowering import Temporary
 from bessemer.lower.storage import StorageMap
 from bessemer.ops.literal import Literal
 from bessemer.passes.choose_layouts import ChooseLayouts
@@ -155,6 +156,7 @@ class _Lowering:
         self.slots: dict[int, int] = {}
         self.blocks: dict[int, Block] = {}
         self.owner: dict[int, Any] = {}
+        self.packed: dict[tuple[int, Layout], BufferRef] = {}  # by the constant's id
         self.workspace_bytes = 0
         self.lower_body = lower_body
         self.bodies: list[Variant] = []
@@ -185,13 +187,13 @@ class _Lowering:
     def _drafts(self) -> list[_StepDraft]:
         """The steps, without those that make shapes nobody reads as a tensor."""
         drafts: list[_StepDraft] = []
+        maker = KernelMaker(self.storage, self.target)
         read = {id(self.storage.of(v).root) for v in self.graph.outputs if not self._is_slot(v)}
         for group in self.partition.groups:
             if group.kind in ("host", "shape"):
                 drafts.append(_StepDraft(group, None))
             elif group.kind not in ("placed", "alias", "empty"):
-                kernel = kernel_of(group, self.storage)
-                drafts += [_StepDraft(group, part) for part in schedule_kernel(kernel, self.target)]
+                drafts += [_StepDraft(group, part) for part in maker.kernels(group)]
         for draft in drafts:
             keys: list[Any] = [] if draft.group.kind == "shape" else list(draft.group.last.inputs)
             if draft.kernel is not None:
@@ -385,9 +387,12 @@ class _Lowering:
 
     def _constant(self, operand: Operand) -> BufferRef:
         assert operand.constant is not None
-        packed = operand.constant if operand.layout.is_plain else operand.layout.pack(
-            operand.constant)
-        return BufferRef("constant", self.constants.add(packed), packed.nbytes)
+        key = id(operand.constant), operand.layout
+        if key not in self.packed:
+            packed = operand.constant if operand.layout.is_plain else operand.layout.pack(
+                operand.constant)
+            self.packed[key] = BufferRef("constant", self.constants.add(packed), packed.nbytes)
+        return self.packed[key]
 
     # -- the plan -------------------------------------------------------------------------------
 

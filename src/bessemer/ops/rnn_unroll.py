@@ -101,7 +101,7 @@ class Unroll:
 
     @property
     def time(self) -> int:
-        """The axis of time; x with an axis of directions is [t, 1, b, i] or [b, t, 1, i]."""
+        """The axis of time; with one of directions, gates are [t, 1, b, g] or [b, t, 1, g]."""
         return 1 if self.layout else 0
 
     def run(
@@ -120,8 +120,7 @@ class Unroll:
         `initial` has one value (or None) for each state, `extra` what else `weights` needs.
         """
         count, length = self.extents.directions, self.extents.length
-        wide_x = self.op("Unsqueeze", self.widened(x), _ints(self.time + 1))
-        w, r, bias = self.widened(w), self.widened(r), self.widened(bias)
+        x, w, r, bias = (self.widened(operand) for operand in (x, w, r, bias))
         starts = [self._directions(self.widened(state)) for state in initial]
         live = (None,) * length if lengths is None else self._live(lengths)
         outputs: list[Any] = [None] * (count * length)
@@ -129,9 +128,10 @@ class Unroll:
         for d in range(count):
             own = None if bias is None else self.row(bias, d)
             added, weights = cell.weights(self, d, self.row(r, d), own, extra)
-            gates = self.op("MatMul", wide_x, self.op("Transpose", self.row(w, d), perm=(1, 0)))
+            gates = self.op("MatMul", x, self.op("Transpose", self.row(w, d), perm=(1, 0)))
             if added is not None:
                 gates = self.op("Add", gates, added)
+            gates = self.op("Unsqueeze", gates, _ints(self.time + 1))
             steps = self.pieces(gates, self.time, length)
             states = tuple(start[d] for start in starts)
             for t in reversed(range(length)) if cell.is_backward(d) else range(length):
