@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,14 @@ class Tensor:
     def rank(self) -> int:
         """Number of dimensions."""
         return len(self.shape)
+
+    @cached_property
+    def producers(self) -> tuple["Tensor", ...]:
+        """The computes that the body reads, each once, in order."""
+        if self.body is None:
+            return ()
+        found = {id(load.tensor): load.tensor for load in loads(self.body)}
+        return tuple(tensor for tensor in found.values() if tensor.body is not None)
 
     @property
     def is_reduction(self) -> bool:
@@ -137,8 +146,8 @@ def stages(outputs: tuple[Tensor, ...]) -> list[Tensor]:
         if id(tensor) in done or tensor.body is None:
             return
         done.add(id(tensor))
-        for load in loads(tensor.body):
-            visit(load.tensor)
+        for producer in tensor.producers:
+            visit(producer)
         order.append(tensor)
 
     for output in outputs:
