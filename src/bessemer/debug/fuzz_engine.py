@@ -26,10 +26,17 @@ from typing import Any
 import numpy as np
 
 from bessemer.core.errors import BessemerError
+from bessemer.core.formula import parse_formula
+from bessemer.debug.symbolic_engine import (
+    host_data,
+    symbolic_answer,
+    symbolic_engine_data,
+    symbolic_inputs,
+)
 from bessemer.debug.tiny_engine import tiny_answer, tiny_engine_data
 from bessemer.engine.checksum import digest
 from bessemer.engine.file import write_engine
-from bessemer.engine.plan import BufferRef, HostStep, TensorRef
+from bessemer.engine.plan import BufferRef, HostStep, StoredGraph, TensorRef
 from bessemer.runtime.load import load
 
 HEADER, ENTRY = 64, 64
@@ -39,11 +46,24 @@ CASE_SECONDS = 30.0
 _EDGES = (0, 1, 2, 3, 7, 63, 64, 255, 4095, 4096, 65535, (1 << 31) - 1, 1 << 31, (1 << 32) - 1,
           1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
 
+# Overflow, negative sizes, division by zero, deep nesting, unknown symbols, no formulas at all.
+_FORMULAS = (
+    "*".join(["N"] * 200), "N*" * 8 + "9223372036854775807", "N-1000", "N//0", "N//(H-3)", "0-N",
+    "(" * 40 + "N" + ")" * 40, "(" * 20 + "N" + ")" * 20, "9" * 30, "M", "n", "N", "H", "2*N+1",
+    "N H", "N**9", "-" * 30 + "N", "\0", "N*" * 9000 + "N",
+)
+
 Mutation = Callable[[bytearray, random.Random], bytes]
+Arrays = dict[str, np.ndarray[Any, Any]]
+Seed = tuple[bytes, Arrays, Arrays]
+"""An engine file, inputs for it, and the outputs that follow."""
+
+HARMLESS = "formulas"
+"""The seed without machine code, which may run however it was changed."""
 
 
-def seed_engines() -> dict[str, tuple[bytes, np.ndarray[Any, Any]]]:
-    """Good engine files by name, with the constant from which the answer follows."""
+def seed_engines() -> dict[str, Seed]:
+    """Good engine files by name."""
     data, constant = tiny_engine_data(COUNT)
     size = 4 * COUNT
     ref = TensorRef(BufferRef("arena", 0, size), "f32", (COUNT,))
@@ -55,13 +75,20 @@ def seed_engines() -> dict[str, tuple[bytes, np.ndarray[Any, Any]]]:
         "plain": data,
         "host": replace(data, plan=replace(data.plan, steps=(first, host, *rest))),
         "large": replace(data, objects=several, constants=(*data.constants, (4096, large))),
+        "symbolic": replace(symbolic_engine_data(), source=StoredGraph("graph g() -> () {\n}")),
+        HARMLESS: host_data(),
     }
-    made = {}
+    x = {"x": np.linspace(0, 1, COUNT, dtype=np.float32)}
+    known = (x, {"y": tiny_answer(x["x"], constant)})
+    shaped = symbolic_inputs(4, 3)
+    made: dict[str, Seed] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, engine in engines.items():
             path = Path(folder) / "m.plan"
             write_engine(path, engine)
-            made[name] = (path.read_bytes(), constant)
+            inputs, outputs = known if name in ("plain", "host", "large") else (
+                shaped, symbolic_answer(shaped))
+            made[name] = (path.read_bytes(), inputs, outputs)
     return made
 
 
@@ -182,6 +209,24 @@ def manifest_value(content: bytearray, source: random.Random) -> bytes:
     return _rebuild(content, 0, zlib.compress(text), len(text))
 
 
+def formula(content: bytearray, source: random.Random) -> bytes:
+    """Replaces formulas of the manifest by hostile ones and makes the file right around it."""
+    value = json.loads(zlib.decompress(_sections(content)[0][1]))
+    places = [place for place in _leaves(value["plan"]) if _is_formula(place[0][place[1]])]
+    for _ in range(source.randrange(1, 4)):
+        container, key = source.choice(places)
+        container[key] = source.choice(_FORMULAS)
+    text = json.dumps(value).encode()
+    return _rebuild(content, 0, zlib.compress(text), len(text))
+
+
+def _is_formula(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(parse_formula(value))
+    except ValueError:
+        return False
+
+
 def manifest_text(content: bytearray, source: random.Random) -> bytes:
     """Damages the manifest's text and makes the file right around it."""
     text = bytearray(zlib.decompress(_sections(content)[0][1]))
@@ -192,6 +237,8 @@ def manifest_text(content: bytearray, source: random.Random) -> bytes:
 def machine_code(content: bytearray, source: random.Random) -> bytes:
     """Damages an object and makes the file right around it."""
     code = bytearray(_sections(content)[1][1])
+    if not code:
+        return bytes(content)
     for _ in range(source.randrange(1, 6)):
         at = source.randrange(len(code))
         code[at] = source.choice((0, 1, 255, source.randrange(256)))
@@ -199,40 +246,45 @@ def machine_code(content: bytearray, source: random.Random) -> bytes:
 
 
 BLIND: tuple[Mutation, ...] = (flip_bits, truncate, extend, overwrite_block, remove_block)
-REPAIRED: tuple[Mutation, ...] = (number_field, manifest_value, manifest_text, machine_code)
+REPAIRED: tuple[Mutation, ...] = (
+    number_field, manifest_value, manifest_text, formula, machine_code,
+)
 
 
 # --- one case ------------------------------------------------------------------------------------
 
-def mutate(seed: int, number: int, engines: dict[str, Any]) -> tuple[str, bytes, Any, bool]:
-    """Case `number`: its name, the file, the constant, and whether the answer must be right.
+def mutate(seed: int, number: int, engines: dict[str, Seed]) -> tuple[str, bytes, Seed, str]:
+    """Case `number`: its name, the file, the seed that it comes from, and what to do with it.
 
     A file with repaired checksums may well be another consistent engine, whose machine code nobody
-    can trust; such a file is loaded and looked into, but not run.
+    can trust: such a file is only loaded and looked into (`load`). Without machine code it may run,
+    but any answer is right (`run`). Where checksums were left alone answers are known (`compare`).
     """
     source = random.Random(seed * 1_000_003 + number)
     name = source.choice(sorted(engines))
-    content, constant = engines[name]
     mutation = source.choice(BLIND + REPAIRED)
-    changed = mutation(bytearray(content), source)
-    return f"{name}/{mutation.__name__}", changed, constant, mutation in BLIND
+    changed = mutation(bytearray(engines[name][0]), source)
+    turn = "compare" if mutation in BLIND else "run" if name == HARMLESS else "load"
+    return f"{name}/{mutation.__name__}", changed, engines[name], turn
 
 
-def try_case(path: Path, constant: np.ndarray[Any, Any], run: bool) -> str:
-    """Loads the file and says what came of it: the error's name, `right` or `loaded`.
+def try_case(path: Path, seed: Seed, turn: str) -> str:
+    """Loads the file and says what came of it: the error's name, `right`, `ran` or `loaded`.
 
     Raises: AssertionError for a wrong answer, and whatever a bug raises.
     """
+    _, inputs, expected = seed
     try:
         engine = load(path)
         engine.inspect()
-        if not run:
+        if turn == "load":
             return "loaded"
-        x = np.linspace(0, 1, COUNT, dtype=np.float32)
-        got = engine.run({"x": x})["y"]
+        got = engine.run(inputs)
     except BessemerError as error:
         return type(error).__name__
-    assert np.array_equal(got, tiny_answer(x, constant)), "a wrong answer"
+    if turn == "run":
+        return "ran"
+    assert all(np.array_equal(got[k], array) for k, array in expected.items()), "a wrong answer"
     return "right"
 
 
@@ -242,10 +294,10 @@ def worker(seed: int, first: int, last: int, folder: Path) -> None:
     engines = seed_engines_from(folder)
     path = folder / f"case{os.getpid()}.plan"
     for number in range(first, last):
-        name, content, constant, run = mutate(seed, number, engines)
+        name, content, origin, turn = mutate(seed, number, engines)
         path.write_bytes(content)
         try:
-            outcome = try_case(path, constant, run)
+            outcome = try_case(path, origin, turn)
         except Exception:  # noqa: BLE001  any other exception is what we look for
             outcome = "BUG " + traceback.format_exc(limit=-4).replace("\n", " | ")
         sys.stdout.write(f"{number}\t{name}\t{outcome}\n")
@@ -253,10 +305,14 @@ def worker(seed: int, first: int, last: int, folder: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def seed_engines_from(folder: Path) -> dict[str, Any]:
+def seed_engines_from(folder: Path) -> dict[str, Seed]:
     """The seed engines that the parent wrote, so that children need no compiler."""
-    constant = np.load(folder / "constant.npy")
-    return {p.stem: (p.read_bytes(), constant) for p in sorted(folder.glob("*.seed"))}
+    found = {}
+    for path in sorted(folder.glob("*.seed")):
+        with np.load(path.with_suffix(".npz")) as held:
+            arrays = [{k[1:]: held[k] for k in held if k[0] == kind} for kind in "io"]
+        found[path.stem] = (path.read_bytes(), arrays[0], arrays[1])
+    return found
 
 
 # --- the parent ----------------------------------------------------------------------------------
@@ -278,9 +334,11 @@ def fuzz(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         engines = seed_engines()
-        for stem, (content, constant) in engines.items():
+        for stem, (content, inputs, outputs) in engines.items():
             (folder / f"{stem}.seed").write_bytes(content)
-            np.save(folder / "constant.npy", constant)
+            arrays = {f"i{k}": v for k, v in inputs.items()}
+            arrays |= {f"o{k}": v for k, v in outputs.items()}
+            np.savez(folder / f"{stem}.npz", **arrays)  # type: ignore[arg-type]
         first = 0
         while first < count:
             reached, trouble = _run_child(seed, first, count, folder, report, progress)

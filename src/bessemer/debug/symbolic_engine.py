@@ -1,5 +1,6 @@
 """A small engine for all shapes, assembled by hand from LLVM IR: for tests and for fuzzing."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ from bessemer.engine.plan import (
     BlockRecord,
     BufferRef,
     EngineData,
+    Extent,
     HostStep,
     KernelStep,
     Plan,
     ShapeStep,
+    Step,
     SymbolRecord,
     TensorRef,
 )
@@ -114,6 +117,23 @@ def symbolic_plan() -> Plan:
 def symbolic_engine_data(target: Target | None = None) -> EngineData:
     """Data of the symbolic engine."""
     return EngineData(symbolic_plan(), {"base": symbolic_objects(target)}, {"base": ()})
+
+
+def host_data() -> EngineData:
+    """The same engine without machine code: its kernels are host steps, so anybody may run it."""
+    plan = symbolic_plan()
+    refs: dict[int, tuple[str, str, tuple[Extent, ...]]] = {
+        0: ("Add", "f32", ("N", "H")), 1: ("Mul", "f32", ("N", "H")), 4: ("Add", "f32", ("N", "H")),
+        5: ("Add", "i64", (2, "n")), 6: ("Add", "i64", (2, "n")),
+    }
+    steps: list[Step] = list(plan.steps)
+    for index, (op, dtype, shape) in refs.items():
+        step = plan.steps[index]
+        assert isinstance(step, KernelStep)
+        *inputs, output = (TensorRef(ref, dtype, shape) for ref in step.args)
+        operator = {"op": op, "attributes": {}}
+        steps[index] = HostStep(step.name, operator, tuple(inputs), (output,), step.sources)
+    return EngineData(dataclasses.replace(plan, name="formulas", steps=tuple(steps)))
 
 
 def symbolic_inputs(n: int, h: int, seed: int = 0) -> dict[str, Array]:

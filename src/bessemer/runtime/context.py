@@ -85,7 +85,7 @@ class ExecutionContext:
             finally:
                 self._runner.set_stamps(None)
             threads = self._runner.threads if self._runner.uses_threads else 1
-        return recorder.result(threads)
+            return recorder.result(threads, self._runner.work())
 
     def measured_peak_bytes(self, inputs: Any = None) -> int:
         """The end of the last arena byte that a run writes, found with two fill patterns.

@@ -1,5 +1,6 @@
 """Where the time of a run goes: one row for each step, from time stamps taken in the native run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,20 +118,26 @@ class Recorder:
     def _add(self, step: int, nanoseconds: int) -> None:
         self._times.setdefault(step, []).append(nanoseconds / 1e3)
 
-    def result(self, threads: int) -> Profile:
-        """The profile of the runs collected so far, at least one."""
+    def result(self, threads: int, work: Mapping[int, tuple[int, int]]) -> Profile:
+        """The profile of the runs collected so far, at least one.
+
+        `work` gives operations and bytes of the steps where they depend on shapes.
+        """
         runs = len(self._totals)
         order = np.argsort(self._totals, kind="stable")
         typical = order[runs // 4 : runs - runs // 4]
-        rows = tuple(self._row(index, typical) for index in sorted(self._times))
+        rows = tuple(self._row(index, typical, work) for index in sorted(self._times))
         total = float(np.mean(np.array(self._totals)[typical]))
         return Profile(self._program.plan.name, threads, runs, total, rows)
 
-    def _row(self, index: int, typical: np.ndarray[Any, Any]) -> ProfileRow:
+    def _row(
+        self, index: int, typical: np.ndarray[Any, Any], work: Mapping[int, tuple[int, int]]
+    ) -> ProfileRow:
         step = self._program.plan.steps[index]
         spent = float(np.mean(np.array(self._times[index])[typical]))
         if not isinstance(step, KernelStep):
             return ProfileRow(index, step.name, "host", spent, 0, 0, "", step.sources)
+        flops, moved = work.get(index, (step.flops, step.bytes))
         return ProfileRow(
-            index, step.name, "kernel", spent, step.flops, step.bytes, step.rule, step.sources
+            index, step.name, "kernel", spent, flops, moved, step.rule, step.sources
         )

@@ -244,13 +244,14 @@ def worth_waking(kernels: Sequence[KernelStep]) -> bool:
     """
     if any(step.parallel and not step.flops and not step.bytes for step in kernels):
         return True
-    return is_long([(step.flops, step.bytes) for step in kernels])
+    return is_long(
+        np.array([step.flops for step in kernels]), np.array([step.bytes for step in kernels]))
 
 
-def is_long(work: Sequence[tuple[int, int]]) -> bool:
-    """True if steps with so many operations and bytes take longer than waking other threads."""
-    seconds = sum(max(f / _FLOPS_PER_SECOND, b / _BYTES_PER_SECOND) for f, b in work)
-    return seconds >= _WAKE_SECONDS + _BARRIER_SECONDS * len(work)
+def is_long(flops: np.ndarray[Any, Any], moved: np.ndarray[Any, Any]) -> bool:
+    """True if steps of so many operations and bytes each take longer than waking other threads."""
+    seconds = np.maximum(flops / _FLOPS_PER_SECOND, moved / _BYTES_PER_SECOND).sum()
+    return bool(seconds >= _WAKE_SECONDS + _BARRIER_SECONDS * len(flops))
 
 
 def _flags(step: KernelStep, following: KernelStep | None) -> int:

@@ -83,6 +83,10 @@ class Runner:
     def prepare(self, inputs: Any) -> None:
         """Makes the memory ready for inputs of these shapes."""
 
+    def work(self) -> dict[int, tuple[int, int]]:
+        """Operations and bytes of the last run, of the steps where they depend on shapes."""
+        return {}
+
     @property
     def uses_threads(self) -> bool:
         """True if the last run shared some of its work."""

@@ -114,6 +114,7 @@ class Stage:
         self._add_arguments(program)
         self._add_hosts()
         self._function: Evaluate | None = None
+        self._counts: Array = np.zeros(0, np.intp)
 
     # --- making: once for a program --------------------------------------------------------------
 
@@ -167,7 +168,8 @@ class Stage:
         """The arguments of this epoch's kernels, as columns."""
         rows: list[tuple[int, int, int, int, int, int, int]] = []
         self._patches: dict[tuple[str, int], list[tuple[int, int]]] = {}
-        self._native: list[tuple[int, bool, bool, list[tuple[int, int]]]] = []
+        self._native: list[tuple[int, bool, bool, Array, Array]] = []
+        self._counted: list[tuple[int, tuple[Extent, ...]]] = []
         natives = [(s, n) for s, n in self.segments if isinstance(s, NativeSegment)]
         self.first = int(program.jobs.starts[natives[0][0].first]) if natives else 0
         for segment, number in natives:
@@ -178,6 +180,8 @@ class Stage:
                          for i, ref in enumerate(step.args)]
                 rows += [self._scalar(text) for text in step.scalars]
             self._native.append(self._work(steps, number))
+            self._counted += [(i, step.work) for i, step in zip(segment.steps, steps, strict=True)
+                              if step.work]
         self.last = self.first + len(rows)
         columns = np.array(rows, object).reshape(len(rows), 7).T
         self.bases, self._block, self._byte, self._size, self._room, self._scalars = (
@@ -204,13 +208,14 @@ class Stage:
                 value, 0)
 
     def _work(self, steps: list[KernelStep], number: int
-              ) -> tuple[int, bool, bool, list[tuple[int, int]]]:
+              ) -> tuple[int, bool, bool, Array, Array]:
         """Of a native call: its number, may it share work, is its work unknown, how much it is."""
         shared = any(step.parallel for step in steps)
         unknown = any(s.parallel and not (s.work or s.flops or s.bytes) for s in steps)
         work = [step.work or (step.flops, step.bytes) for step in steps]
-        add = self._formulas.add
-        return number, shared, unknown, [(add(f, False), add(b, False)) for f, b in work]
+        flops, moved = (
+            np.array([self._formulas.add(pair[i], False) for pair in work]) for i in (0, 1))
+        return number, shared, unknown, flops, moved
 
     def _add_hosts(self) -> None:
         """Operands of host steps and shape steps, results that arrive later, sources of outputs."""
@@ -273,12 +278,13 @@ class Stage:
         """
         if self._function is None:
             self._function = compile_formulas(list(self._formulas.index), self._symbols)
+            self._counts = np.array(sorted(self._formulas.counts), np.intp)
         try:
             found = self._function(values)
             numbers = np.array(found, np.int64)
         except (ZeroDivisionError, OverflowError) as error:
             raise self._fail(values, f"a formula of the plan fails ({error})") from None
-        counts = np.array(sorted(self._formulas.counts), np.intp)
+        counts = self._counts
         bad = counts[(numbers[counts] < 0) | (numbers[counts] > MAX_BYTES)]
         if len(bad):
             text = list(self._formulas.index)[bad[0]]
@@ -297,6 +303,12 @@ class Stage:
         )
         kind = ExecutionError if self.epoch else InputError
         return kind(f"{self._label}: with {known or 'these shapes'}: {text}")
+
+    def work(self, state: State) -> dict[int, tuple[int, int]]:
+        """Operations and bytes of the steps that give them as formulas."""
+        index, found = self._formulas.index, state.numbers
+        return {step: (found[index[work[0]]], found[index[work[1]]])
+                for step, work in self._counted}
 
     def _place_blocks(self, state: State, earlier: State | None) -> None:
         found = state.numbers
@@ -343,8 +355,8 @@ class Stage:
             kind = state.inputs if space == "input" else state.outputs
             kind.append((index, [(argument, found[byte]) for argument, byte in patches]))
         state.parallel = [
-            (number, shared and (unknown or is_long([(found[f], found[b]) for f, b in work])))
-            for number, shared, unknown, work in self._native
+            (number, shared and (unknown or is_long(numbers[flops], numbers[moved])))
+            for number, shared, unknown, flops, moved in self._native
         ]
         state.zeroed = [(epoch, place.offset, place.size_bytes) for epoch, place in (
             (epoch, self._placed(ref, state)) for epoch, ref in self._zeroed)]

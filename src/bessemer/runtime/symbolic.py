@@ -64,6 +64,13 @@ class SymbolicRunner(Runner):
             for epoch, start, size in () if state is None else state.zeroed:
                 self._arenas[epoch][start : start + size] = 0
 
+    def work(self) -> dict[int, tuple[int, int]]:
+        """Operations and bytes of the last run, of the steps where they depend on shapes."""
+        found: dict[int, tuple[int, int]] = {}
+        for stage, state in zip(self._stages, self._active, strict=True):
+            found |= {} if state is None else stage.work(state)
+        return found
+
     def prepare(self, inputs: Any) -> None:
         """Makes the memory ready for inputs of these shapes, by one run."""
         self.run(inputs)
