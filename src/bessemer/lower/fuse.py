@@ -264,8 +264,8 @@ class _Partitioner:
             self._swallow(group, other)
 
     def _input_refusal(self, other: Group, value: Value, node: Node, k: int) -> str:
-        if value.producer is not other.last:
-            return "it does not read the group's result"
+        if value.producer is not other.last or len(other.last.outputs) > 1:
+            return "it does not read the group's only result"
         if id(value) in self.outputs:
             return f"{value.name} is an output of the model"
         if any(user is not node for user, _ in value.users):
