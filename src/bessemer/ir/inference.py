@@ -1,17 +1,20 @@
 """Infers the result types of a node and words its errors with names, shapes and file."""
 
 import inspect
+import math
 import re
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from bessemer.core.errors import ShapeError
+import numpy as np
+
+from bessemer.core.errors import BessemerError, ShapeError
 from bessemer.core.shapes import Dim, Sym, symbol
 from bessemer.ir.operator import Operator, outputs_of
-from bessemer.ir.types import OptionalType, SequenceType, ValueType
+from bessemer.ir.types import OptionalType, SequenceType, TensorType, ValueType
 
 if TYPE_CHECKING:
     from bessemer.ir.graph import Node, Value
@@ -21,6 +24,8 @@ INFERENCE_ERRORS = (ShapeError, ValueError, IndexError, AssertionError, TypeErro
                     ZeroDivisionError, OverflowError, MemoryError, AttributeError)
 """What `infer` may raise where inputs do not fit; callers see a ShapeError that names the node."""
 _FRESH = "?fresh."
+_MOST_KNOWN = 64
+"""Contents of tensors with more elements are not computed while types are inferred."""
 
 
 def fresh_symbol(op_name: str, position: int) -> Dim:
@@ -74,12 +79,44 @@ def infer_node_types(
     types = [value.known_type() if value is not None else None for value in inputs]
     try:
         _check_present(op, types)
-        return [_named_after(type, name) for type in outputs_of(op.infer(*types))]
+        results = _with_values(op, types, outputs_of(op.infer(*types)))
+        return [_named_after(type, name) for type in results]
     except INFERENCE_ERRORS as error:
         where = f" ({source})" if source else ""
         shown = ", ".join(repr(v) if v is not None else "none" for v in inputs)
         label = sources[0] if sources else name
         raise ShapeError(f'{op} "{label}"{where}: {error}; inputs: {shown}') from error
+
+
+def _with_values(
+    op: Operator, inputs: Sequence[ValueType | None], results: Sequence[ValueType]
+) -> Sequence[ValueType]:
+    """The result types with their contents, where all inputs are known and everything is small.
+
+    So shapes computed from constants and from other shapes are known while they are inferred.
+    """
+    arrays: list[np.ndarray[Any, Any] | None] = []
+    for type in inputs:
+        array = type.value if isinstance(type, TensorType) else None
+        if type is not None and (array is None or array.size > _MOST_KNOWN):
+            return results
+        arrays.append(array)
+    if all(array is None for array in arrays) or not op.deterministic or op.subgraphs():
+        return results
+    if not all(isinstance(type, TensorType) and type.is_static
+               and math.prod(type.static_shape) <= _MOST_KNOWN for type in results):
+        return results
+    try:
+        with np.errstate(all="ignore"):
+            made = outputs_of(op.reference(*arrays))
+    except (*INFERENCE_ERRORS, BessemerError, ArithmeticError, NotImplementedError):
+        return results  # the node has no result on these values, which matters if it runs
+    return [
+        replace(type, value=array)
+        if isinstance(type, TensorType) and isinstance(array, np.ndarray)
+        and array.shape == type.shape and array.dtype == type.dtype.numpy else type
+        for type, array in zip(results, (*made, *[None] * len(results)), strict=False)
+    ]
 
 
 def infer_again(node: "Node", source: str = "") -> bool:

@@ -9,6 +9,9 @@ import numpy as np
 from bessemer.core.dtypes import DType, dtype_from_numpy
 from bessemer.core.shapes import Dim, Shape, is_static, product, substitute
 
+Fractions = tuple[tuple[Dim, int], ...]
+"""Numbers as (dividend, divisor), the divisor above 0."""
+
 
 @dataclass(frozen=True)
 class TensorType:
@@ -16,13 +19,15 @@ class TensorType:
 
     `value` is the content if it is known at build time (then `shape` is static), so that
     operators such as Reshape can infer from it; it takes no part in comparison. `symbolic` is the
-    content of a small integer tensor, flat, where some elements are symbolic dimensions.
+    content of a small integer tensor, flat, where some elements are symbolic dimensions;
+    `fractions` that of a small float tensor, as dividends and divisors.
     """
 
     dtype: DType
     shape: Shape | None
     value: np.ndarray[Any, Any] | None = field(default=None, compare=False, repr=False)
     symbolic: Shape | None = field(default=None, compare=False, repr=False)
+    fractions: Fractions | None = field(default=None, compare=False, repr=False)
 
     @staticmethod
     def of(array: np.ndarray[Any, Any], keep_value: bool = True) -> "TensorType":
@@ -71,7 +76,7 @@ class TensorType:
 
     def without_value(self) -> "TensorType":
         """The same type with no known content."""
-        return replace(self, value=None, symbolic=None)
+        return replace(self, value=None, symbolic=None, fractions=None)
 
     def with_shape(self, shape: Shape | None) -> "TensorType":
         """The same dtype with another shape and no known content."""

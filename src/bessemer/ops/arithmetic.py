@@ -1,14 +1,27 @@
 """Element-wise arithmetic: the four operations, Mod, Pow, rounding, Sum, Mean, Max, Min, Clip."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from bessemer import te
 from bessemer.core.dtypes import boolean, f32, f64
-from bessemer.core.shapes import Shape, Sym
+from bessemer.core.bounds import least
+from bessemer.core.shapes import Dim, Shape, Sym
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
-from bessemer.ir.types import TensorType
+from bessemer.ir.types import Fractions, TensorType
+from bessemer.ops.content import (
+    added,
+    ceiled,
+    divided,
+    floored,
+    fractions_of,
+    is_symbolic,
+    multiplied,
+    paired,
+)
 from bessemer.ops.dims import Array, check_kind, known_dims, with_content
 from bessemer.ops.elementwise import (
     NUMERIC,
@@ -27,18 +40,31 @@ from bessemer.ops.elementwise import (
 class DimArithmetic(Binary):
     """Base of arithmetic that also computes with symbolic dimensions during inference."""
 
-    def dims(self, a: Shape, b: Shape) -> Shape | None:
+    def dims(self, pairs: Sequence[tuple[Dim, Dim]]) -> Shape | None:
         """The result of paired symbolic elements, or None if it is not expressible."""
+        return None
+
+    def fractions(self, a: Fractions, b: Fractions) -> Fractions | None:
+        """The result of paired fractions, or None if it is not expressible."""
         return None
 
     def infer(self, a: TensorType, b: TensorType) -> TensorType:
         made = super().infer(a, b)
-        p, q = known_dims(a), known_dims(b)
-        if p is None or q is None or not a.dtype.is_integer or len(made.dims) > 1:
+        if made.shape is None or len(made.shape) > 1:
             return made
-        count = max(len(p), len(q)) if p and q else 0
-        dims = self.dims(p * count if len(p) == 1 else p, q * count if len(q) == 1 else q)
+        if a.dtype.is_float:
+            return self._infer_fractions(a, b, made)
+        p, q = known_dims(a), known_dims(b)
+        if p is None or q is None or not a.dtype.is_integer:
+            return made
+        dims = self.dims(paired(p, q))
         return made if dims is None else with_content(a.dtype.numpy, made.dims, dims)
+
+    def _infer_fractions(self, a: TensorType, b: TensorType, made: TensorType) -> TensorType:
+        p, q = fractions_of(a), fractions_of(b)
+        if p is None or q is None or not (is_symbolic(p) or is_symbolic(q)):
+            return made
+        return replace(made, fractions=self.fractions(p, q))
 
 
 @operator("Add")
@@ -51,8 +77,11 @@ class Add(DimArithmetic):
     def scalar(self, a: te.Expr, b: te.Expr) -> te.Expr:
         return a + b
 
-    def dims(self, a: Shape, b: Shape) -> Shape:
-        return tuple(p + q for p, q in zip(a, b))
+    def dims(self, pairs: Sequence[tuple[Dim, Dim]]) -> Shape:
+        return tuple(p + q for p, q in pairs)
+
+    def fractions(self, a: Fractions, b: Fractions) -> Fractions:
+        return added(a, b)
 
 
 @operator("Sub")
@@ -65,8 +94,11 @@ class Sub(DimArithmetic):
     def scalar(self, a: te.Expr, b: te.Expr) -> te.Expr:
         return a - b
 
-    def dims(self, a: Shape, b: Shape) -> Shape:
-        return tuple(p - q for p, q in zip(a, b))
+    def dims(self, pairs: Sequence[tuple[Dim, Dim]]) -> Shape:
+        return tuple(p - q for p, q in pairs)
+
+    def fractions(self, a: Fractions, b: Fractions) -> Fractions:
+        return added(a, b, -1)
 
 
 @operator("Mul")
@@ -79,8 +111,11 @@ class Mul(DimArithmetic):
     def scalar(self, a: te.Expr, b: te.Expr) -> te.Expr:
         return a * b
 
-    def dims(self, a: Shape, b: Shape) -> Shape:
-        return tuple(p * q for p, q in zip(a, b))
+    def dims(self, pairs: Sequence[tuple[Dim, Dim]]) -> Shape:
+        return tuple(p * q for p, q in pairs)
+
+    def fractions(self, a: Fractions, b: Fractions) -> Fractions:
+        return multiplied(a, b)
 
 
 @operator("Div")
@@ -99,11 +134,15 @@ class Div(DimArithmetic):
     def scalar(self, a: te.Expr, b: te.Expr) -> te.Expr:
         return a / b
 
-    def dims(self, a: Shape, b: Shape) -> Shape | None:
+    def dims(self, pairs: Sequence[tuple[Dim, Dim]]) -> Shape | None:
         # Extents are never negative, so rounding down is rounding toward zero.
-        if any(not isinstance(p, Sym) and p < 0 for p in a + b) or 0 in b:
+        if any(not isinstance(p, Sym) and p < 0 for pair in pairs for p in pair) or any(
+                q == 0 for _, q in pairs):
             return None
-        return tuple(p // q for p, q in zip(a, b))
+        return tuple(p // q for p, q in pairs)
+
+    def fractions(self, a: Fractions, b: Fractions) -> Fractions | None:
+        return divided(a, b)
 
 
 def truncating_quotient(a: Array, b: Array) -> Array:
@@ -113,7 +152,7 @@ def truncating_quotient(a: Array, b: Array) -> Array:
 
 
 @operator("Mod")
-class Mod(Binary):
+class Mod(DimArithmetic):
     """Remainder with the sign of b, or with fmod=1 that of a. Source: ONNX Mod-28."""
 
     fmod: int = 0
@@ -139,6 +178,14 @@ class Mod(Binary):
         if not self.fmod:
             return a % b
         return te.binary("fmod" if a.dtype.is_float else "rem", a, b)
+
+    def dims(self, pairs: Sequence[tuple[Dim, Dim]]) -> Shape | None:
+        rests: list[Dim] = []
+        for p, q in pairs:
+            if isinstance(q, Sym) or q <= 0 or (self.fmod and least(p) < 0):
+                return None
+            rests.append(p % q)
+        return tuple(rests)
 
 
 def _power_by_constant(x: te.Expr, exponent: float) -> te.Expr | None:
@@ -226,6 +273,12 @@ class _Exact(Unary):
 class Neg(_Exact):
     """-x. Source: ONNX Neg-13."""
 
+    def infer(self, x: TensorType) -> TensorType:
+        made, dims = super().infer(x), known_dims(x)
+        if dims is None or x.shape is None or not x.dtype.is_integer:
+            return made
+        return with_content(x.dtype.numpy, x.shape, tuple(-dim for dim in dims))
+
     def array(self, x: Array) -> Any:
         return -x
 
@@ -259,6 +312,10 @@ class Sign(_Exact):
 class Floor(Unary):
     """The largest integer not above x. Source: ONNX Floor-13."""
 
+    def infer(self, x: TensorType) -> TensorType:
+        made = super().infer(x)
+        return made if x.fractions is None else replace(made, fractions=floored(x.fractions))
+
     def array(self, x: Array) -> Any:
         return np.floor(x)
 
@@ -269,6 +326,10 @@ class Floor(Unary):
 @operator("Ceil")
 class Ceil(Unary):
     """The smallest integer not below x. Source: ONNX Ceil-13."""
+
+    def infer(self, x: TensorType) -> TensorType:
+        made = super().infer(x)
+        return made if x.fractions is None else replace(made, fractions=ceiled(x.fractions))
 
     def array(self, x: Array) -> Any:
         return np.ceil(x)

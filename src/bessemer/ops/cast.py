@@ -14,6 +14,7 @@ from bessemer.core.dtypes import (
     boolean,
     dtype_from_numpy,
     f32,
+    f64,
     i32,
     string,
     u8,
@@ -22,6 +23,7 @@ from bessemer.core.dtypes import (
 from bessemer.core.errors import ShapeError
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
+from bessemer.ops.content import truncated
 from bessemer.ops.dims import Array, check_choice, known_dims, with_content
 
 _WORDS = {"+inf": np.inf, "inf": np.inf, "-inf": -np.inf, "nan": np.nan}
@@ -90,10 +92,17 @@ def convert(x: Array, dtype: DType, saturate: bool = True, round_mode: str = "up
 
 
 def _cast_type(x: TensorType, dtype: DType) -> TensorType:
-    content = known_dims(x) if x.dtype.is_integer and dtype.is_integer else None
-    if content is not None and x.shape is not None and dtype.bits >= 8:
+    content = known_dims(x) if x.dtype.is_integer else None
+    if x.fractions is not None and dtype.is_integer:
+        content = truncated(x.fractions)
+    if content is None or x.shape is None or dtype.bits < 8:
+        kept = x.fractions if dtype in (f32, f64) else None
+        return TensorType(dtype, x.shape, fractions=kept)
+    if dtype.is_integer:
         return with_content(dtype.numpy, x.shape, content)
-    return TensorType(dtype, x.shape)
+    if dtype not in (f32, f64) or all(isinstance(dim, int) for dim in content):
+        return TensorType(dtype, x.shape)
+    return TensorType(dtype, x.shape, fractions=tuple((dim, 1) for dim in content))
 
 
 def convert_expr(value: te.Expr, dtype: DType, saturate: bool, round_mode: str) -> te.Expr:

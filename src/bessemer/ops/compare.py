@@ -15,6 +15,8 @@ from bessemer.ops.elementwise import NUMERIC, Binary, Comparison, Unary, pair_sa
 class Equal(Comparison):
     """a == b. Source: ONNX Equal-19."""
 
+    holds = frozenset({0})
+
     kinds = (*NUMERIC, "bool", "string")
     samples = (
         *pair_samples_of("i32 f32 f16 bf16 f64 bool i8 u8", -2, 3),
@@ -33,6 +35,8 @@ class Equal(Comparison):
 class Less(Comparison):
     """a < b. Source: ONNX Less-13."""
 
+    holds = frozenset({-1})
+
     def array(self, a: Array, b: Array) -> Any:
         return a < b
 
@@ -43,6 +47,8 @@ class Less(Comparison):
 @operator("LessOrEqual")
 class LessOrEqual(Comparison):
     """a <= b. Source: ONNX LessOrEqual-16."""
+
+    holds = frozenset({-1, 0})
 
     def array(self, a: Array, b: Array) -> Any:
         return a <= b
@@ -55,6 +61,8 @@ class LessOrEqual(Comparison):
 class Greater(Comparison):
     """a > b. Source: ONNX Greater-13."""
 
+    holds = frozenset({1})
+
     def array(self, a: Array, b: Array) -> Any:
         return a > b
 
@@ -65,6 +73,8 @@ class Greater(Comparison):
 @operator("GreaterOrEqual")
 class GreaterOrEqual(Comparison):
     """a >= b. Source: ONNX GreaterOrEqual-16."""
+
+    holds = frozenset({0, 1})
 
     def array(self, a: Array, b: Array) -> Any:
         return a >= b

@@ -9,9 +9,10 @@ import numpy as np
 from bessemer import te
 from bessemer.core.dtypes import DTYPES, dtype_from_numpy
 from bessemer.core.errors import ShapeError
-from bessemer.core.shapes import Dim
+from bessemer.core.shapes import Dim, Sym
 from bessemer.ir.operator import FusionClass, Operator, Sample, operator, sample
 from bessemer.ir.types import TensorType
+from bessemer.ops.content import fractions_of
 from bessemer.ops.dims import (
     Array,
     check_extents,
@@ -98,12 +99,20 @@ class Range(Operator):
         check_same_dtype(self, start, limit, delta)
         if start.value is not None and limit.value is not None and delta.value is not None:
             return TensorType(start.dtype, (_count(start.value, limit.value, delta.value),))
-        bounds = [known_dims(x) for x in (start, limit, delta)] if start.dtype.is_integer else []
-        if bounds and all(bounds):
-            first, last, step = (b[0] for b in bounds if b)
-            if step == 1:
-                return TensorType(start.dtype, (last - first,))
-        return TensorType(start.dtype, (fresh_dim(self),))
+        count = self._symbolic_count(start, limit, delta)
+        return TensorType(start.dtype, (fresh_dim(self) if count is None else count,))
+
+    def _symbolic_count(
+        self, start: TensorType, limit: TensorType, delta: TensorType
+    ) -> Dim | None:
+        """The count where it follows from dimensions; None if not, or if it could be negative."""
+        bounds = [fractions_of(x) for x in (start, limit, delta)]
+        if not all(bounds):
+            return None
+        (first, p), (last, q), (step, r) = (b[0] for b in bounds if b)
+        if isinstance(step, Sym) or step < 1 or (p, q, r) != (1, 1, 1):
+            return None
+        return (last - first + (step - 1)) // step
 
     def reference(self, start: Array, limit: Array, delta: Array) -> Array:
         count = _count(start, limit, delta)

@@ -12,7 +12,8 @@ from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Dim, Shape, Sym, broadcast_shapes
 from bessemer.ir.operator import FusionClass, Operator, Sample, Unlowerable, sample
 from bessemer.ir.types import TensorType
-from bessemer.ops.dims import Array, Known, check_kind, check_same_dtype
+from bessemer.ops.content import paired, signs
+from bessemer.ops.dims import Array, Known, check_kind, check_same_dtype, known_dims
 
 NUMERIC = ("float", "int", "uint")
 """The kinds of dtype that arithmetic takes."""
@@ -197,9 +198,26 @@ class Binary(Operator):
 
 
 class Comparison(Binary):
-    """Base of comparisons: the result is bool."""
+    """Base of comparisons: the result is bool.
 
+    It is known for dimensions where it holds for all extents, such as s == -1; `holds` are the
+    signs of a - b for which the comparison is true.
+    """
+
+    holds: ClassVar[frozenset[int]] = frozenset()
     result = boolean
+
+    def infer(self, a: TensorType, b: TensorType) -> TensorType:
+        made = super().infer(a, b)
+        p, q = known_dims(a), known_dims(b)
+        if p is None or q is None or not a.dtype.is_integer or not made.is_static or made.rank > 1:
+            return made
+        possible = [signs(x, y) for x, y in paired(p, q)]
+        if not all(found <= self.holds or not found & self.holds for found in possible):
+            return made
+        answers = np.array([found <= self.holds for found in possible], bool)
+        return TensorType(boolean, made.shape, answers.reshape(made.static_shape))
+
     samples: ClassVar[tuple[Sample, ...]] = pair_samples_of("i32 f32 f16 bf16 f64 i8 u8 i64", -2, 3)
 
 

@@ -10,6 +10,7 @@ from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Dim, Sym
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
+from bessemer.ops.content import paired
 from bessemer.ops.dims import (
     Array,
     check_extent,
@@ -297,8 +298,13 @@ class Where(Operator):
         check_same_dtype(self, x, y)
         made = broadcast_type(self, condition, x, y, dtype=x.dtype)
         chosen, p, q = known_ints(condition), known_dims(x), known_dims(y)
-        if chosen is None or p is None or q is None or not x.dtype.is_integer or made.rank > 1:
+        if p is None or q is None or not x.dtype.is_integer or made.rank > 1:
             return made
+        if chosen is None:
+            # Which side is taken does not matter where both are the same.
+            same = made.is_static and made.dims == (x.dims or y.dims) and \
+                all(a == b for a, b in paired(p, q))
+            return with_content(x.dtype.numpy, made.dims, max(p, q, key=len)) if same else made
         count = max(len(chosen), len(p), len(q))
         c, a, b = (part * count if len(part) == 1 else part for part in (chosen, p, q))
         dims = tuple(s if pick else t for pick, s, t in zip(c, a, b))

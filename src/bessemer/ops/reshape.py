@@ -88,7 +88,7 @@ def same_content(x: TensorType, shape: Shape | None) -> TensorType:
         dims = [dim for dim in shape if not isinstance(dim, Sym)]
         if len(dims) == len(shape) and math.prod(dims) == x.value.size:
             return TensorType(x.dtype, shape, x.value.reshape(dims))
-    return TensorType(x.dtype, shape, None, symbolic=x.symbolic)
+    return TensorType(x.dtype, shape, None, symbolic=x.symbolic, fractions=x.fractions)
 
 
 class _Reshaping(Operator):
