@@ -43,3 +43,10 @@ def test_normalisation_into_a_part_of_a_concat():
              helper.make_node("Concat", ["n", "z", "z"], ["y"], axis=-2)]
     check(nodes, {"x": random(4, 4, 1), "s": random(1), "b": random(1), "z": random(4, 2, 1)},
           ["y"])
+
+
+def test_one_piece_of_a_split_in_a_reduction_and_another_elsewhere():
+    nodes = [helper.make_node("Split", ["x"], ["a", "b"], axis=0, num_outputs=2),
+             helper.make_node("Softmax", ["b"], ["s"], axis=0),
+             helper.make_node("Round", ["a"], ["r"])]
+    check(nodes, {"x": random(6, 3)}, ["s", "r"])

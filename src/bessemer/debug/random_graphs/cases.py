@@ -48,7 +48,7 @@ def try_case(seed: int, index: int, rival: Rival, oracle: str = "both",
     tell("make")
     maker = make_graph(seed, index)
     model, inputs = maker.model(), maker.feed()
-    outcome = try_model(model, inputs, rival, oracle, tell, dynamic=False)
+    outcome = try_model(model, inputs, rival, oracle, tell, dynamic=maker.random.random() < 0.5)
     outcome.nodes = len(model.graph.node)
     outcome.operators = sorted({node.op_type for node in model.graph.node})
     outcome.model, outcome.inputs = model, inputs

@@ -144,3 +144,44 @@ def _resize_nonfinite(case: Case) -> bool:
     """Taps of weight 0 are multiplied, so that an infinity gives NaN."""
     x = case.operand(0)
     return x is not None and not bool(np.isfinite(x.astype(np.float64)).all())
+
+
+def _operands(case: Case) -> list[Array]:
+    found = [case.operand(k) for k in range(len(case.node.input))]
+    return [item for item in found if item is not None]
+
+
+@known("reduce-empty", "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd",
+       "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare")
+def _reduce_empty(case: Case) -> bool:
+    """The axes of an empty tensor are not reduced."""
+    return 0 in case.inputs.get(case.node.input[0], np.ones(1)).shape
+
+
+@known("shrink-double", "Shrink")
+def _shrink_double(case: Case) -> bool:
+    """f64 is computed in f32."""
+    return case.want.dtype == np.float64 and case.close(1e-6)
+
+
+@known("reduce-wide-integers", "ReduceSum", "ReduceProd", "ReduceMax", "ReduceMin", "ReduceL1",
+       "ReduceSumSquare")
+def _reduce_wide(case: Case) -> bool:
+    """Integers of more than 53 bits pass through f64."""
+    return case.want.dtype.kind in "iu" and case.want.dtype.itemsize >= 4 and any(
+        item.size and np.abs(item.astype(np.float64)).max() > 2.0**24 for item in _operands(case))
+
+
+@known("nan-order", "ArgMax", "ArgMin", "TopK", "Max", "Min", "ReduceMax", "ReduceMin", "MaxPool",
+       "GlobalMaxPool", "Clip", "Sign", "Hardmax", "Relu", "LeakyRelu", "PRelu", "Unique",
+       "ThresholdedRelu", "HardSigmoid", "HardSwish", "Softmax", "LogSoftmax", "NonMaxSuppression",
+       "Elu", "Selu", "Celu", "Shrink", "ScatterElements", "ScatterND", "MaxRoiPool")
+def _nan_order(case: Case) -> bool:
+    """NaN is neither larger nor smaller than a number; ONNX does not say which wins."""
+    return any(item.dtype.kind == "f" and bool(np.isnan(item).any()) for item in _operands(case))
+
+
+@known("hardswish-double", "HardSwish")
+def _hardswish_double(case: Case) -> bool:
+    """1/6 is rounded to f32 in f64."""
+    return case.want.dtype == np.float64 and case.close(1e-6)

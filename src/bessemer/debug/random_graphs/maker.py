@@ -371,5 +371,5 @@ def make_graph(seed: int, index: int, most_nodes: int = 40) -> Maker:
     """The graph of one case: always the same."""
     random = Random(f"{seed}/{index}")
     maker = Maker(random, random.choice(OPSETS), random.random() < 0.1, random.random() < 0.35)
-    maker.grow(min(most_nodes, 5 + int(random.expovariate(1 / 7))))
+    maker.grow(min(most_nodes, 5 + int(random.expovariate(1 / 6))))
     return maker
