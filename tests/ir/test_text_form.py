@@ -75,6 +75,7 @@ def test_attribute_values(item):
 
 @pytest.mark.parametrize("text", [
     "f32[]", "i64[N]", "f32[...]", "bool[N,2*H*W+1]", "seq<f32[N]>", "optional<seq<?>>",
+    "map<i64, f32[]>", "seq<map<string, ?>>",
     "f16[(N//2),((N-1)//(H))]", "i64[?NonZero.3]",
 ])
 def test_types(text):

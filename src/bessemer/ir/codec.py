@@ -16,7 +16,7 @@ from bessemer.ir.graph import Graph
 from bessemer.ir.operator import Operator, operator_class
 from bessemer.ir.parser import parse_graph, parse_type
 from bessemer.ir.printer import constant_table, print_graph
-from bessemer.ir.types import OptionalType, SequenceType, TensorType
+from bessemer.ir.types import MapType, OptionalType, SequenceType, TensorType
 
 
 def encode_operator(op: Operator) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def _encode(item: Any) -> Any:
             return {"$dict": [[_encode(key), _encode(part)] for key, part in item.items()]}
         case DType():
             return {"$dtype": item.name}
-        case TensorType() | SequenceType() | OptionalType():
+        case TensorType() | SequenceType() | OptionalType() | MapType():
             return {"$type": str(item)}
         case np.ndarray():
             return {"$array": encode_array(item)}

@@ -14,7 +14,7 @@ import numpy as np
 from bessemer.core.errors import BessemerError, ShapeError
 from bessemer.core.shapes import Dim, Sym, symbol
 from bessemer.ir.operator import Operator, outputs_of
-from bessemer.ir.types import OptionalType, SequenceType, TensorType, ValueType
+from bessemer.ir.types import MapType, OptionalType, SequenceType, TensorType, ValueType
 
 if TYPE_CHECKING:
     from bessemer.ir.graph import Node, Value
@@ -39,7 +39,7 @@ def fresh_symbol(op_name: str, position: int) -> Dim:
 
 def _named_after(type: ValueType, name: str) -> ValueType:
     """The type with fresh symbols named after the node."""
-    if isinstance(type, SequenceType | OptionalType):
+    if isinstance(type, SequenceType | OptionalType | MapType):
         return type if type.element is None else replace(
             type, element=_named_after(type.element, name))
     if type.shape is None:

@@ -17,7 +17,7 @@ from bessemer.ir.inference import infer_node_types
 from bessemer.ir.layout import Layout, Part
 from bessemer.ir.lexer import TokenReader, unquote
 from bessemer.ir.operator import operator_class
-from bessemer.ir.types import OptionalType, SequenceType, TensorType, ValueType
+from bessemer.ir.types import MapType, OptionalType, SequenceType, TensorType, ValueType
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
@@ -52,6 +52,13 @@ def read_type(reader: TokenReader) -> ValueType:
             element = None if reader.accept("?") else read_type(reader)
             reader.expect(">")
             return made(element)
+    if reader.accept("map"):
+        reader.expect("<")
+        key = _read_dtype(reader)
+        reader.expect(",")
+        element = None if reader.accept("?") else read_type(reader)
+        reader.expect(">")
+        return MapType(key, element)
     dtype = _read_dtype(reader)
     reader.expect("[")
     if reader.accept("..."):

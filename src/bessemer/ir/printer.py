@@ -17,7 +17,7 @@ from bessemer.core.dtypes import DType, dtype_from_numpy
 from bessemer.ir.graph import Graph, Node, Value
 from bessemer.ir.layout import Layout
 from bessemer.ir.operator import Operator
-from bessemer.ir.types import OptionalType, SequenceType, TensorType
+from bessemer.ir.types import MapType, OptionalType, SequenceType, TensorType
 
 SMALL_CONSTANT = 16
 """Largest number of elements that is printed in full."""
@@ -101,7 +101,7 @@ def print_attribute(item: Any, *, hashes: bool = True, indent: str = "") -> str:
             return f"{brackets[0]}{', '.join(inner)}{comma}{brackets[1]}"
         case DType():
             return item.name
-        case TensorType() | SequenceType() | OptionalType():
+        case TensorType() | SequenceType() | OptionalType() | MapType():
             return f"type({item})"
         case np.ndarray():
             return f"array({TensorType.of(item, False)} = {_content(item, hashes)})"

@@ -1,4 +1,4 @@
-"""Types of values: tensors (with symbolic dimensions and known constants), sequences, optionals."""
+"""Types of values: tensors (with symbolic dimensions and known content), and what holds them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -109,4 +109,18 @@ class OptionalType:
         return f"optional<{self.element if self.element is not None else '?'}>"
 
 
-ValueType = TensorType | SequenceType | OptionalType
+@dataclass(frozen=True)
+class MapType:
+    """A dict whose keys are Python integers (i64) or texts; `element` is the type of its values.
+
+    Scalars of such a map are Python numbers and texts; `element` None means unknown.
+    """
+
+    key: DType
+    element: "ValueType | None"
+
+    def __str__(self) -> str:
+        return f"map<{self.key}, {self.element if self.element is not None else '?'}>"
+
+
+ValueType = TensorType | SequenceType | OptionalType | MapType

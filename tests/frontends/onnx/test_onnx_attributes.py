@@ -24,7 +24,7 @@ def known_schemas():
 def test_attributes_are_those_of_onnx(schema, cls):
     fields = {field.name: field for field in dataclasses.fields(cls)}
     assert set(schema.attributes) <= set(fields)
-    assert set(fields) <= set(schema.attributes) | {"captured"}
+    assert set(fields) <= set(schema.attributes) | {"captured", "dtype"}
     for name, attribute in schema.attributes.items():
         if not attribute.default_value.name or name in getattr(cls, "dtype_attributes", ()):
             continue

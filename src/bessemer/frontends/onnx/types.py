@@ -9,7 +9,7 @@ from onnx import TensorProto, TypeProto, helper
 from bessemer.core.dtypes import DTYPES, DType
 from bessemer.core.errors import ModelFormatError
 from bessemer.core.shapes import Dim, symbol
-from bessemer.ir.types import OptionalType, SequenceType, TensorType, ValueType
+from bessemer.ir.types import MapType, OptionalType, SequenceType, TensorType, ValueType
 
 _NAMES = {
     "FLOAT": "f32", "UINT8": "u8", "INT8": "i8", "UINT16": "u16", "INT16": "i16",
@@ -87,7 +87,7 @@ class Symbols:
 def value_type(proto: Any, name: str, symbols: Symbols, where: str) -> ValueType | None:
     """Our type of a TypeProto; None if it says nothing.
 
-    Raises: ModelFormatError on types that have no counterpart (maps, sparse tensors).
+    Raises: ModelFormatError on types that have no counterpart (sparse tensors).
     """
     kind = proto.WhichOneof("value")
     if kind is None:
@@ -101,9 +101,12 @@ def value_type(proto: Any, name: str, symbols: Symbols, where: str) -> ValueType
         return SequenceType(value_type(proto.sequence_type.elem_type, name, symbols, where))
     if kind == "optional_type":
         return OptionalType(value_type(proto.optional_type.elem_type, name, symbols, where))
+    if kind == "map_type":
+        key = dtype_of(proto.map_type.key_type, f"{where}: {name!r}")
+        return MapType(key, value_type(proto.map_type.value_type, name, symbols, where))
     raise ModelFormatError(
         f"{where}: {name!r} is declared as {kind.removesuffix('_type')}, which Bessemer does not "
-        "have; feed a tensor, sequence or optional instead"
+        "have; feed a tensor, sequence, optional or map instead"
     )
 
 
@@ -137,6 +140,11 @@ def type_proto(known: ValueType | None) -> Any:
         return helper.make_sequence_type_proto(type_proto(known.element))
     if isinstance(known, OptionalType):
         return helper.make_optional_type_proto(type_proto(known.element))
+    if isinstance(known, MapType):
+        proto = TypeProto()
+        proto.map_type.key_type = number_of(known.key)
+        proto.map_type.value_type.CopyFrom(type_proto(known.element))
+        return proto
     shape = None if known.shape is None else [
         dim if isinstance(dim, int) else str(dim) for dim in known.shape
     ]
