@@ -1,0 +1,203 @@
+"""Many iterations of a loop's body with little between them: pointers change, nothing is copied.
+
+A body of static shapes that is one native call is entered again and again. What it carries goes
+back and forth between two buffers; stacked results are written where they stay.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bessemer.engine.plan import Plan
+from bessemer.runtime.bindings import Spec, address_of, empty_aligned
+from bessemer.runtime.program import NativeSegment
+from bessemer.runtime.runner import Runner
+
+_ALIGNMENT = 64
+_FIRST_ROWS = 16
+
+Array = np.ndarray[Any, Any]
+Patches = tuple[tuple[int, int], ...]
+
+
+class Cycle:
+    """Iterates the body that a runner runs.
+
+    The body takes `head` (iteration number and condition of a Loop, or nothing), carried values,
+    slices, captured values; it gives a condition (of a Loop), carried values, stacked ones.
+    """
+
+    def __init__(self, runner: Runner, counts: bool) -> None:
+        self._runner = runner
+        self._tables = runner.tables
+        self._head = 2 if counts else 0
+        self._ahead = 1 if counts else 0
+        template = runner.program.template
+        assert template is not None
+        patches = template.patches
+        self._inputs: list[Patches] = [
+            patches.get(("input", k), ()) for k in range(len(runner.signature.inputs))
+        ]
+        self._outputs: list[Patches] = [
+            patches.get(("output", k), ()) for k in range(len(runner.signature.outputs))
+        ]
+        self._mask = runner.program.plan.binding_alignment - 1
+        self._number = np.zeros((), np.int64)
+        self._going = np.ones((), bool)
+        self._next = np.ones((), bool)
+
+    def run(
+        self, carried: Sequence[Any], lines: Sequence[Array], captured: Sequence[Any], limit: int
+    ) -> tuple[list[Any], list[Any]] | None:
+        """The last carried values and the stacked results, after `limit` iterations at most.
+
+        `lines` are scanned inputs, iterations first; there must be one iteration at least. None if
+        something is not as the body expects it: the ordinary way then says what.
+        """
+        specs = self._runner.signature
+        first = self._head + len(carried)
+        given = [*carried, *(line[0] for line in lines), *captured]
+        if not all(map(_fits, given, specs.inputs[self._head :])):
+            return None
+        outputs = specs.outputs[self._ahead : self._ahead + len(carried)]
+        if not all(map(_same, specs.inputs[self._head : first], outputs)):
+            return None
+        self._tables.forget()
+        for k, array in enumerate(captured, first + len(lines)):
+            self._point_input(k, array)
+        self._going[...] = True
+        for k, scalar in enumerate((self._number, self._going)[: self._head]):
+            self._tables.point(self._inputs[k], address_of(scalar))
+        if self._ahead:
+            self._tables.point(self._outputs[0], address_of(self._next))
+            self._next[...] = True
+        return self._iterate(list(carried), lines, limit, first)
+
+    def _iterate(
+        self, carried: list[Any], lines: Sequence[Array], limit: int, first: int
+    ) -> tuple[list[Any], list[Any]]:
+        point, call = self._tables.point, self._runner.call_native
+        count, ahead = len(carried), self._ahead
+        specs = self._runner.signature.outputs
+        for k, array in enumerate(carried, self._head):
+            self._point_input(k, array)
+        states = [
+            _State(self._inputs[self._head + k], self._outputs[ahead + k], specs[ahead + k])
+            for k in range(count)
+        ]
+        stacks = [
+            _Stack(patches, spec, limit, self._mask)
+            for patches, spec in zip(self._outputs[ahead + count :], specs[ahead + count :],
+                                     strict=True)
+        ]
+        done = 0
+        while True:
+            self._number[...] = done
+            for state in states:
+                state.point(point, done)
+            for k, line in enumerate(lines, first):
+                self._point_input(k, line[done])
+            for stack in stacks:
+                stack.point(point, done)
+            call()
+            for stack in stacks:
+                stack.keep(done)
+            done += 1
+            if done >= limit or (ahead and not self._next):
+                break
+        self._tables.forget()
+        return [state.last(done) for state in states], [stack.rows(done) for stack in stacks]
+
+    def _point_input(self, k: int, array: Array) -> None:
+        self._tables.point(self._inputs[k], self._tables.input_address(k, array))
+
+
+class _State:
+    """A carried value: two buffers that are read and written in turn."""
+
+    def __init__(self, reads: Patches, writes: Patches, spec: Spec) -> None:
+        self._reads, self._writes = reads, writes
+        self._buffers = [_buffer(spec.shape or (), spec) for _ in range(2)]
+        self._addresses = [address_of(buffer) for buffer in self._buffers]
+
+    def point(self, point: Any, done: int) -> None:
+        """Points the body at what the last iteration wrote, and where this one writes."""
+        if done:
+            point(self._reads, self._addresses[(done - 1) & 1])
+        point(self._writes, self._addresses[done & 1])
+
+    def last(self, done: int) -> Array:
+        """What the last of `done` iterations wrote."""
+        return self._buffers[(done - 1) & 1]
+
+
+class _Stack:
+    """A stacked result: rows that grow, each written in place where alignment allows it."""
+
+    def __init__(self, writes: Patches, spec: Spec, limit: int, mask: int) -> None:
+        self._writes, self._spec = writes, spec
+        self._shape = spec.shape or ()
+        self._bytes = spec.size_bytes or 0
+        self._rows = _buffer((min(limit, _FIRST_ROWS), *self._shape), spec)
+        self._row: Array | None = None
+        if self._bytes & mask:
+            self._row = _buffer(self._shape, spec)
+        self._address = address_of(self._rows if self._row is None else self._row)
+
+    def point(self, point: Any, done: int) -> None:
+        """Points the body at the row of this iteration."""
+        if done == len(self._rows):
+            grown = _buffer((2 * done, *self._shape), self._spec)
+            grown[:done] = self._rows
+            self._rows = grown
+            if self._row is None:
+                self._address = address_of(grown)
+        if self._row is None:
+            point(self._writes, self._address + done * self._bytes)
+        elif not done:
+            point(self._writes, self._address)
+
+    def keep(self, done: int) -> None:
+        """Copies the row of this iteration to its place if it was written elsewhere."""
+        if self._row is not None:
+            self._rows[done] = self._row
+
+    def rows(self, done: int) -> Array:
+        """The rows of `done` iterations."""
+        return self._rows[:done]
+
+
+def can_cycle(plan: Plan, segments: Sequence[Any], counts: bool) -> bool:
+    """True if every iteration of the body is one native call that writes all its results.
+
+    The condition of a Loop may also be one that never ends it.
+    """
+    if plan.is_symbolic or len(segments) != 1 or not isinstance(segments[0], NativeSegment):
+        return False
+    bindings = (*plan.inputs, *plan.outputs)
+    if not all(binding.is_static and binding.dtype != "string" for binding in bindings):
+        return False
+    sources = [binding.source for binding in plan.outputs]
+    if counts and sources[0] is not None:
+        # An output that is the condition as it came in: it was true, or nothing would run.
+        if sources[0].space != "input" or sources[0].offset != 1:
+            return False
+        sources = sources[1:]
+    return all(source is None for source in sources)
+
+
+def _buffer(shape: tuple[int, ...], spec: Spec) -> Array:
+    assert spec.dtype is not None
+    count = spec.dtype.itemsize
+    for extent in shape:
+        count *= extent
+    return empty_aligned(shape, spec.dtype, count, _ALIGNMENT)
+
+
+def _fits(value: Any, spec: Spec) -> bool:
+    return isinstance(value, np.ndarray) and value.shape == spec.shape and value.dtype == spec.dtype
+
+
+def _same(a: Spec, b: Spec) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype
