@@ -212,3 +212,51 @@ def test_a_plan_of_too_many_bodies_in_bodies_is_refused():
         ]}
     with pytest.raises(EngineFormatError, match="nested at most"):
         decode_plan(data)
+
+
+@pytest.mark.parametrize("width", [1, 3, 4, 16])
+def test_stacks_grow(width):
+    """Rows of any alignment, more of them than fit at first; two states that change places."""
+    text = f"""graph g(%n: i64[], %x: f32[{width}], %y: f32[{width}]) -> (%a, %b, %all, %i) {{
+      %a, %b, %all, %i = Loop(%n, none, %x, %y,
+        body=graph body(%i: i64[], %c: bool[], %a: f32[{width}], %b: f32[{width}])
+          -> (%c, %d, %e, %d, %i) {{
+        %f = Cast(%i, to="f32") from "cast"
+        %d = Add(%b, %f) from "add"
+        %e = Sub(%a, %f) from "sub"
+      }}) from "loop"
+    }}"""
+    graph = parse_graph(text)
+    engine = bessemer.build(graph)
+    assert not list(engine.plan.opaque_steps)
+    x = np.arange(width, dtype=F)
+    kept = []
+    for trips in (1, 15, 16, 17, 70, 0, 2):
+        feed = [np.array(trips), x, x * 2]
+        right, found = run_graph(graph, feed), list(engine.run(feed).values())
+        kept.append((right, found))
+    for right, found in kept:  # no later run wrote into an earlier one's results
+        for a, b in zip(found, right, strict=True):
+            assert a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("axes", [(0, 0), (1, 1), (1, -2)])
+def test_scans_along_any_axis(axes):
+    text = f"""graph g(%h: f32[3], %x: f32[20,20], %k: f32[20]) -> (%last, %all) {{
+      %last, %all = Scan(%h, %x, %k, captured=1, scan_input_axes=({axes[0]},),
+        scan_output_axes=({axes[1]},), scan_output_directions=(1,),
+        body=graph body(%h: f32[3], %x: f32[20], %k: f32[20]) -> (%z, %t) {{
+        @axis : i64[1] = [0]
+        %t = Mul(%x, %k) from "mul"
+        %m = ReduceMax(%t, @axis, keepdims=1) from "max"
+        %z = Add(%h, %m) from "add"
+      }}) from "scan"
+    }}"""
+    graph = parse_graph(text)
+    engine = bessemer.build(graph, disable=("unroll-loops",))
+    assert not list(engine.plan.opaque_steps)
+    rng = np.random.default_rng(0)
+    feed = [row(1, 2, 3), rng.random((20, 20), F), rng.random(20, F)]
+    for found, right in zip(engine.run(feed).values(), run_graph(graph, feed), strict=True):
+        np.testing.assert_allclose(found, right, rtol=1e-6)

@@ -9,6 +9,7 @@ inputs of the body after its own ones, in the same order. `captured` says how ma
 
 import functools
 import itertools
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,10 +37,17 @@ def required(graph: Graph | None, name: str) -> Graph:
 
 @dataclass(frozen=True)
 class Body:
-    """A body that can be run, by whatever means; `types` are those of its results."""
+    """A body that can be run, by whatever means; `types` are those of its results.
+
+    `cycle(counts)` may give a quick way to run it many times: a function of carried values,
+    scanned tensors (iterations first), captured values and the number of iterations (one or more)
+    that gives the last carried values and the stacked results, or None. `counts` says that the
+    body takes iteration and condition and gives a condition, as that of a Loop.
+    """
 
     run: Callable[[list[Any]], list[Any]]
     types: tuple[ValueType, ...]
+    cycle: Callable[[bool], Callable[..., Any] | None] = lambda counts: None
 
     @staticmethod
     def of(graph: Graph) -> "Body":
@@ -217,6 +225,11 @@ class Loop(ControlOperator):
         carried, captured = list(values[:count]), values[count:]
         limit = None if trips is None else int(np.asarray(trips).reshape(-1)[0])
         going = True if cond is None else bool(np.asarray(cond).reshape(-1)[0])
+        quick = body.cycle(True)
+        if quick is not None and going and (limit is None or limit > 0):
+            done = quick(carried, (), captured, sys.maxsize if limit is None else limit)
+            if done is not None:
+                return (*done[0], *done[1])
         stacks: list[list[Any]] = [[] for _ in body.types[1 + count :]]
         for iteration in itertools.count():
             if not going or (limit is not None and iteration >= limit):
@@ -317,14 +330,23 @@ class Scan(ControlOperator):
             line = np.moveaxis(array, axis, 0)
             lines.append(line[::-1] if backward else line)
         types = body.types[count:]
+        out_axes = self.scan_output_axes or (0,) * len(types)
+        turned = self.scan_output_directions or (0,) * len(types)
+        quick = body.cycle(False)
+        if quick is not None and len(lines[0]):
+            done = quick(states, lines, captured, len(lines[0]))
+            if done is not None:
+                joined = [
+                    np.moveaxis(rows[::-1] if turn else rows, 0, axis)
+                    for rows, turn, axis in zip(done[1], turned, out_axes, strict=True)
+                ]
+                return (*done[0], *joined)
         stacks: list[list[Any]] = [[] for _ in types]
         for step in range(len(lines[0])):
             results = body.run([*states, *(line[step] for line in lines), *captured])
             states = results[:count]
             for items, item in zip(stacks, results[count:], strict=True):
                 items.append(item)
-        out_axes = self.scan_output_axes or (0,) * len(types)
-        turned = self.scan_output_directions or (0,) * len(types)
         joined = [
             stack(items[::-1] if turn else items, type, axis)
             for items, turn, type, axis in zip(stacks, turned, types, out_axes, strict=True)

@@ -5,14 +5,16 @@ back and forth between two buffers; stacked results are written where they stay.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bessemer.engine.plan import Plan
 from bessemer.runtime.bindings import Spec, address_of, empty_aligned
 from bessemer.runtime.program import NativeSegment
-from bessemer.runtime.runner import Runner
+
+if TYPE_CHECKING:
+    from bessemer.runtime.runner import Runner
 
 _ALIGNMENT = 64
 _FIRST_ROWS = 16
@@ -28,7 +30,7 @@ class Cycle:
     slices, captured values; it gives a condition (of a Loop), carried values, stacked ones.
     """
 
-    def __init__(self, runner: Runner, counts: bool) -> None:
+    def __init__(self, runner: "Runner", counts: bool) -> None:
         self._runner = runner
         self._tables = runner.tables
         self._head = 2 if counts else 0

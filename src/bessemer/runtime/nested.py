@@ -1,31 +1,37 @@
 """Bodies of control flow inside an engine: nested plans as what an operator's `drive` calls."""
 
 import importlib
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from bessemer.core.dtypes import DTYPES
-from bessemer.engine.plan import Binding, Plan
+from bessemer.engine.plan import Binding
+from bessemer.runtime.cycle import Cycle, can_cycle
+
+if TYPE_CHECKING:
+    from bessemer.runtime.runner import Runner
 
 
-class Runner(Protocol):
-    """A context that runs a body's plan."""
-
-    def run(self, inputs: Any) -> dict[str, Any]:
-        """The outputs by name, for inputs in order."""
-
-
-def make_body(plan: Plan, runner: Runner) -> Any:
-    """The `ops.control.Body` that runs a plan in that context.
+def make_body(runner: "Runner") -> Any:
+    """The `ops.control.Body` that a runner of a nested plan runs.
 
     Operators know it as one that gives lists of results and can say their types.
     """
     # Imported only here: engines without control flow load without the operators.
     control = importlib.import_module("bessemer.ops.control")
+    program = runner.program
 
     def run(operands: list[Any]) -> list[Any]:
         return list(runner.run(operands).values())
 
-    return control.Body(run, tuple(map(_type_of, plan.outputs)))
+    cycles: dict[bool, Callable[..., Any]] = {}
+
+    def cycle(counts: bool) -> Callable[..., Any] | None:
+        if counts not in cycles and can_cycle(program.plan, program.segments, counts):
+            cycles[counts] = Cycle(runner, counts).run
+        return cycles.get(counts)
+
+    return control.Body(run, tuple(map(_type_of, program.plan.outputs)), cycle)
 
 
 def _type_of(binding: Binding) -> Any:

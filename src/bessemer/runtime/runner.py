@@ -63,7 +63,7 @@ class Runner:
         signature = Signature(program.label, plan.inputs, plan.outputs)
         inner = self._make(program, signature, self.threads_wanted)
         self._inner.append(inner)
-        return make_body(plan, inner)
+        return make_body(inner)
 
     @property
     def arena_bytes(self) -> int:
@@ -111,6 +111,10 @@ class Runner:
             self._deliver(given, made)
         # As many names as values; a strict zip would take twice the time.
         return dict(zip(self._names, made))
+
+    def call_native(self) -> None:
+        """Runs the native call of a program that is nothing else, on what the tables point at."""
+        self._call(0)
 
     def set_stamps(self, recorder: Recorder | None) -> None:
         """Where native calls write their time stamps; None for nowhere."""

@@ -111,6 +111,10 @@ class Tables:
         for argument, byte in patches:
             words[argument] = address + byte
 
+    def forget(self) -> None:
+        """Lets the next `bind` write every address: others were pointed at meanwhile."""
+        self._bound.clear()
+
     def close(self) -> None:
         """Frees the tables."""
         self._region.close()
