@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bessemer.core.dtypes import i64
+from bessemer.core.shapes import symbol
 from bessemer.lower.affine import floor_divide, holds, linear, modulo, simplify
-from bessemer.te.expr import Const, Var, binary, const
+from bessemer.te.expr import Const, SymbolVar, Var, binary, const
 
 NAMES = ("a", "b", "c")
 VARIABLES = {name: Var(name, i64) for name in NAMES}
@@ -91,3 +92,10 @@ def test_split_loops_come_back_together():
     assert str(simplify(index // 8, ranges)) == "(a // 2)"
     assert holds(index < const(40, i64), ranges) is True
     assert holds(index < const(39, i64), ranges) is None
+
+
+def test_fused_loops_of_symbolic_extent_come_apart_in_range():
+    fused, n = Var("f"), symbol("n")
+    ranges = {"f": (0, 3 * n - 1)}
+    assert linear(fused // SymbolVar("n"), ranges).range(ranges) == (0, 2)
+    assert linear(fused % SymbolVar("n"), ranges).range(ranges) == (0, n - 1)

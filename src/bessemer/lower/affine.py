@@ -108,8 +108,19 @@ def atom_range(key: str, atom: Expr, ranges: Mapping[str, Range]) -> Range:
         low, high = linear(atom.a, ranges).range(ranges)
         below, above = linear(atom.b, ranges).range(ranges)
         if at_most(0, low) and at_most(0, below):
+            if atom.op == "//":
+                return 0, _highest_quotient(high, below) if below == above else math.inf
             return 0, plus(above, -1) if atom.op == "%" else math.inf
     return UNKNOWN
+
+
+def _highest_quotient(high: Bound, divisor: Bound) -> Bound:
+    """The largest a // divisor for a <= high, where high + 1 is a multiple of the divisor."""
+    count = plus(high, 1)
+    if not isinstance(divisor, Sym) or isinstance(count, float):
+        return math.inf
+    quotient = count // divisor
+    return quotient - 1 if quotient * divisor == count else math.inf
 
 
 def _extreme_range(op: str, a: Range, b: Range) -> Range:
