@@ -222,6 +222,7 @@ class Pow(Operator):
         sample("i64[5]", np.array(2, np.int64)),
         sample("f32[]", "f32[]", low=0.5),
         sample("i32[4]", "f32[4]", low=0, high=3),
+        sample("i64[5]", "f32[5]", low=0, high=9),
     )
 
     def infer(self, x: TensorType, y: TensorType) -> TensorType:
@@ -244,7 +245,8 @@ class Pow(Operator):
             if (constant is not None and constant.size == 1)
             else None
         )
-        if x.dtype.is_integer and exponent not in (1, 2, 3) and x.dtype.bits > 32:
+        exact = x.dtype.is_integer and y.dtype.is_integer
+        if exact and exponent not in (1, 2, 3) and x.dtype.bits > 32:
             raise Unlowerable("Pow of 64-bit integers: f64 would lose digits")
         wide = f64 if x.dtype.is_integer else f32 if is_small_float(x.dtype) else x.dtype
 
@@ -255,7 +257,6 @@ class Pow(Operator):
                 if short is not None:
                     return te.cast(short, x.dtype)
             power = te.power(te.cast(p, wide), te.cast(q, wide))
-            exact = x.dtype.is_integer and y.dtype.is_integer
             return te.cast(te.round_(power) if exact else power, x.dtype)
 
         return broadcast_compute(x.dtype, (x, y), element)

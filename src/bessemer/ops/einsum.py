@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 
 from bessemer import te
-from bessemer.core.dtypes import DType, f32
+from bessemer.core.dtypes import DType, f32, i64
 from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Dim, Sym
-from bessemer.ir.operator import FusionClass, Operator, operator, sample
+from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
-from bessemer.ops.dims import Array, check_kind, check_same_dtype
+from bessemer.ops.dims import Array, check_kind, check_same_dtype, extent
 from bessemer.ops.elementwise import is_small_float, widened
+
+_LARGEST_MATRIX = 12
 
 Labels = tuple[str, ...]
 """One label per axis: a letter, or ".0", ".1" ... for the axes of an ellipsis, last first."""
@@ -69,14 +71,14 @@ class Equation:
         """The extent of each label; ellipsis axes broadcast. Raises: ShapeError on a misfit."""
         result: dict[str, Dim] = {}
         for labels, shape in zip(self.inputs, shapes):
-            for name, extent in zip(labels, shape):
+            for name, size in zip(labels, shape):
                 known = result.get(name, 1)
-                if known == 1 or (isinstance(known, Sym) and extent != 1):
-                    result[name] = extent
+                if known == 1 or (isinstance(known, Sym) and size != 1):
+                    result[name] = size
                 elif (
-                    isinstance(known, int) and isinstance(extent, int) and extent not in (1, known)
+                    isinstance(known, int) and isinstance(size, int) and size not in (1, known)
                 ):
-                    raise ShapeError(f"Einsum label {name!r} has extents {known} and {extent}")
+                    raise ShapeError(f"Einsum label {name!r} has extents {known} and {size}")
         return result
 
 
@@ -169,11 +171,18 @@ def _contract(
 class Det(Operator):
     """The determinant of each matrix.
 
-    Shapes: x [.., m, m] -> y [..]. It runs on the host.
+    Shapes: x [.., m, m] -> y [..]. Lowered as elimination with partial pivoting.
     Source: ONNX Det-22.
     """
 
-    samples = (sample("f32[3,3]"), sample("f32[2,4,2,2]"), sample("f64[1,1]"), sample("f32[0,2,2]"))
+    fusion = FusionClass.REDUCTION
+    samples = (
+        sample("f32[3,3]"), sample("f32[2,4,2,2]"), sample("f64[1,1]"), sample("f32[0,2,2]"),
+        sample("f64[3,7,7]"), sample("f32[5,4,4]"),
+        sample(np.array([[0, 1, 0], [1, 0, 0], [0, 0, 2]], np.float32)),
+        sample(np.array([[1, 2], [2, 4]], np.float32)), sample(np.zeros((2, 3, 3))),
+        sample("f32[2,0,0]"),
+    )
 
     def infer(self, x: TensorType) -> TensorType:
         check_kind(self, x, "float")
@@ -188,3 +197,45 @@ class Det(Operator):
 
     def reference(self, x: Array) -> Array:
         return np.asarray(np.linalg.det(widened(x))).astype(x.dtype)
+
+    def lower(self, x: te.Tensor, **_: Any) -> te.Tensor:
+        outer, size = x.shape[:-2], extent(x.shape[-1])
+        if size > _LARGEST_MATRIX:
+            raise Unlowerable(f"Det of {size} x {size} matrices takes {2 * size} kernels")
+        wide = f32 if is_small_float(x.dtype) else x.dtype
+        matrix = te.compute(wide, x.shape, lambda *i: te.cast(x[i], wide), "matrix")
+        sign = te.compute(wide, outer, lambda *o: te.const(1, wide), "sign")
+        for column in range(size - 1):
+            matrix, sign = _eliminated(matrix, sign, column)
+
+        def body(*o: te.Expr) -> te.Expr:
+            product = sign[o]
+            for k in range(size):
+                product = product * matrix[(*o, k, k)]
+            return te.cast(product, x.dtype)
+
+        return te.compute(x.dtype, outer, body, "determinant")
+
+
+def _eliminated(matrix: te.Tensor, sign: te.Tensor, k: int) -> tuple[te.Tensor, te.Tensor]:
+    """The matrix with zeros below row k of column k, and the sign that swapping rows gives."""
+    outer, size = matrix.shape[:-2], extent(matrix.shape[-1])
+    below = te.reduce_axis(size - k)
+    # The position among the rows from k on.
+    pivot = te.compute(
+        i64, outer, lambda *o: te.argmax(te.abs_(matrix[(*o, below + k, k)]), below), "pivot")
+
+    def body(*i: te.Expr) -> te.Expr:
+        o, row, column = i[:-2], i[-2], i[-1]
+        chosen = pivot[o] + k
+        source = te.where(te.equal(row, k), chosen, te.where(
+            te.equal(row, chosen), te.index(k), row))
+        value, top = matrix[(*o, source, column)], matrix[(*o, chosen, column)]
+        head = matrix[(*o, chosen, k)]
+        # A column of zeros stays: the product of the diagonal is 0.
+        factor = te.where(te.equal(head, 0.0), 0.0, matrix[(*o, source, k)] / head)
+        return te.where(row > k, value - factor * top, value)
+
+    swapped = te.compute(sign.dtype, outer, lambda *o: te.where(
+        te.equal(pivot[o], 0), sign[o], -sign[o]), "sign")
+    return te.compute(matrix.dtype, matrix.shape, body, f"step{k}"), swapped

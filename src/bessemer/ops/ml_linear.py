@@ -5,13 +5,25 @@ from typing import Any
 
 import numpy as np
 
+from bessemer import te
 from bessemer.core.dtypes import f32, i64, string
 from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Dim
-from bessemer.ir.operator import Operator, operator, sample
+from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
-from bessemer.ops.dims import Array
+from bessemer.ops.dims import Array, extent
+from bessemer.ops.ml_expressions import (
+    Rows,
+    as_f32,
+    best_of,
+    label_of,
+    products,
+    shifted_by,
+    transformed,
+    two_columns,
+)
 from bessemer.ops.softmax import softmax_array
+from bessemer.te import Tensor
 
 TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 
@@ -80,6 +92,8 @@ class LinearRegressor(Operator):
     post_transform: str = "NONE"
     targets: int = 1
 
+    fusion = FusionClass.REDUCTION
+
     def infer(self, x: TensorType) -> TensorType:
         check_transform(self.post_transform)
         if len(self.coefficients) % max(self.targets, 1):
@@ -94,7 +108,14 @@ class LinearRegressor(Operator):
             scores = scores + np.asarray(self.intercepts, rows.dtype)
         return transform_scores(scores, self.post_transform).astype(np.float32)
 
+    def lower(self, x: Tensor, **_: Any) -> Tensor:
+        weights = np.asarray(self.coefficients).reshape(self.targets, -1)
+        scores = shifted_by(products(Rows(x), weights), np.asarray(self.intercepts or 0.0))
+        return as_f32(transformed(scores, self.post_transform))
+
     samples = (
+        sample("f64[17]", coefficients=tuple(k / 8 for k in range(51)), targets=3,
+               intercepts=(1.0, 0.0, -1.0), post_transform="SOFTMAX"),
         sample("f32[3,2]", coefficients=(0.5, -1.0), intercepts=(0.25,)),
         sample("f32[3,2]", coefficients=(0.5, -1.0, 2.0, 1.0), targets=2, post_transform="SOFTMAX"),
         sample("i64[2,2]", coefficients=(0.5, -1.0)),
@@ -115,6 +136,8 @@ class LinearClassifier(Operator):
     intercepts: tuple[float, ...] = ()
     multi_class: int = 0
     post_transform: str = "NONE"
+
+    fusion = FusionClass.REDUCTION
 
     def infer(self, x: TensorType) -> tuple[TensorType, TensorType]:
         check_transform(self.post_transform)
@@ -154,7 +177,29 @@ class LinearClassifier(Operator):
             return np.where(hit, self.classlabels_strings[0], "").astype(object)
         return np.where(hit, (self.classlabels_ints or (1,))[0], 0).astype(np.int64)
 
+    def lower(self, x: Tensor, **_: Any) -> tuple[Tensor, Tensor]:
+        if self.classlabels_strings:
+            raise Unlowerable("class labels that are strings")
+        rows = Rows(x)
+        weights = np.asarray(self.coefficients).reshape(-1, extent(rows.features))
+        scores = shifted_by(products(rows, weights), np.asarray(self.intercepts or 0.0))
+        if scores.shape[1] == 1 and len(self.classlabels_ints) == 2:
+            scores = two_columns(scores, complement=False)
+        scores = transformed(scores, self.post_transform)
+        if scores.shape[1] == 1:
+            limit = 0.0 if self.post_transform == "NONE" else 0.5
+            label = te.const((self.classlabels_ints or (1,))[0], i64)
+            labels = te.compute(i64, scores.shape[:1],
+                                lambda r: te.where(scores[r, 0] >= limit, label, 0), "labels")
+        else:
+            best = best_of(scores)
+            labels = te.compute(i64, best.shape,
+                                lambda r: label_of(best[r], self.classlabels_ints, ()), "labels")
+        return labels, as_f32(scores)
+
     samples = (
+        sample("f32[9,5]", coefficients=tuple((k * 7 % 11 - 5) / 4 for k in range(20)), outputs=2,
+               classlabels_ints=(2, 4, 6, 8), post_transform="LOGISTIC"),
         sample("f32[3,2]", coefficients=(0.5, -1.0, 1.0, 1.0, 0.2, 0.3), intercepts=(0.1, 0.2, 0.0),
                classlabels_ints=(3, 5, 7), outputs=2),
         sample("f32[3,2]", coefficients=(0.5, -1.0), classlabels_strings=("no", "yes"),

@@ -5,11 +5,23 @@ from typing import Any
 
 import numpy as np
 
+from bessemer import te
 from bessemer.core.dtypes import f32, i64, string
 from bessemer.core.errors import ShapeError
-from bessemer.ir.operator import Operator, operator, sample
+from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.dims import Array
+from bessemer.ops.ml_expressions import (
+    Rows,
+    as_f32,
+    best_of,
+    label_of,
+    products,
+    shifted_by,
+    transformed,
+    two_columns,
+    weighted,
+)
 from bessemer.ops.ml_linear import (
     as_rows,
     binary_scores,
@@ -18,6 +30,7 @@ from bessemer.ops.ml_linear import (
     rows_of,
     transform_scores,
 )
+from bessemer.te import Expr, Tensor
 
 _KERNELS = ("LINEAR", "POLY", "RBF", "SIGMOID")
 
@@ -34,6 +47,35 @@ def kernel(name: str, parameters: tuple[float, ...], x: Array, vectors: Array) -
     if name == "SIGMOID":
         return np.asarray(np.tanh(product * gamma + shift))
     return np.asarray(product)
+
+
+def kernel_values(
+    name: str, parameters: tuple[float, ...], rows: Rows, vectors: Array
+) -> Tensor:
+    """What `kernel` computes, as a tensor expression [n, v]."""
+    gamma, shift, degree = parameters or (0.0, 0.0, 0.0)
+    dtype, shape = rows.dtype, (rows.count, len(vectors))
+    if name == "RBF":
+        table, k = te.table(np.asarray(vectors, dtype.numpy), "vectors"), te.reduce_axis(
+            rows.features)
+
+        def squared(r: Expr, v: Expr) -> Expr:
+            difference = rows.at(r, k) - table[v, k]
+            return te.sum_(difference * difference, k)
+
+        distance = te.compute(dtype, shape, squared, "distance")
+        return te.compute(dtype, shape, lambda *i: te.exp(distance[i] * -gamma), "kernel")
+    inner = products(rows, vectors)
+    if name == "LINEAR":
+        return inner
+
+    def body(*i: Expr) -> Expr:
+        value = inner[i] * gamma + shift
+        if name == "SIGMOID":
+            return te.tanh(value)
+        return te.power(value, te.const(int(degree), dtype))
+
+    return te.compute(dtype, shape, body, "kernel")
 
 
 def _check(op: Any) -> None:
@@ -59,6 +101,8 @@ class SVMRegressor(Operator):
     rho: tuple[float, ...] = ()
     support_vectors: tuple[float, ...] = ()
 
+    fusion = FusionClass.REDUCTION
+
     def infer(self, x: TensorType) -> TensorType:
         _check(self)
         return TensorType(f32, None if x.shape is None else (rows_of(x), 1))
@@ -76,7 +120,25 @@ class SVMRegressor(Operator):
             total = np.where(total > 0, 1.0, -1.0)
         return transform_scores(total[:, None], self.post_transform).astype(np.float32)
 
+    def lower(self, x: Tensor, **_: Any) -> Tensor:
+        rows, weights = Rows(x), np.asarray(self.coefficients).reshape(1, -1)
+        bias = np.asarray(self.rho[:1] or 0.0)
+        if self.n_supports:
+            vectors = np.asarray(self.support_vectors).reshape(self.n_supports, -1)
+            values = kernel_values(self.kernel_type, self.kernel_params, rows, vectors)
+            total = weighted(values, weights, bias)
+        else:
+            total = shifted_by(products(rows, weights), bias)
+        if self.one_class:
+            dtype, sums = total.dtype, total
+            total = te.compute(dtype, sums.shape, lambda *i: te.where(
+                sums[i] > 0.0, te.const(1.0, dtype), -1.0), "sign")
+        return as_f32(transformed(total, self.post_transform))
+
     samples = (
+        sample("i64[5]", coefficients=(0.5, -1.0, 2.0), rho=(0.25,), n_supports=3, low=-3, high=3,
+               support_vectors=tuple(k / 10 for k in range(15)), kernel_type="SIGMOID",
+               kernel_params=(0.05, 0.1, 0.0)),
         sample("f32[3,2]", coefficients=(0.5, -1.0), rho=(0.25,)),
         sample("f32[3,2]", coefficients=(0.5, -1.0), rho=(0.25,), n_supports=2,
                support_vectors=(1.0, 0.5, -1.0, 2.0), kernel_type="RBF",
@@ -106,6 +168,8 @@ class SVMClassifier(Operator):
     rho: tuple[float, ...] = ()
     support_vectors: tuple[float, ...] = ()
     vectors_per_class: tuple[int, ...] = ()
+
+    fusion = FusionClass.REDUCTION
 
     def _classes(self) -> int:
         return max(len(self.classlabels_ints), len(self.classlabels_strings), 1)
@@ -192,6 +256,60 @@ class SVMClassifier(Operator):
                 q = (q + step * matrix[k]) / (1 + step)
                 p = p / (1 + step)
         return p
+
+    def lower(self, x: Tensor, **_: Any) -> tuple[Tensor, Tensor]:
+        if self.classlabels_strings:
+            raise Unlowerable("class labels that are strings")
+        if self.prob_a:
+            raise Unlowerable("probabilities of pairs of classes are found by iteration")
+        rows = Rows(x)
+        if self.vectors_per_class:
+            votes, scores = self._pair_expressions(rows)
+        else:
+            weights = np.asarray(self.coefficients).reshape(self._classes(), -1)
+            votes = scores = shifted_by(products(rows, weights), np.asarray(self.rho[0]))
+        labels = self._label_expressions(votes)
+        if scores.shape[1] == 1 and self._classes() == 2:
+            scores = two_columns(scores, complement=False)
+        return labels, as_f32(transformed(scores, self.post_transform))
+
+    def _pair_expressions(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """What `_pairs` computes."""
+        count, total = self._classes(), sum(self.vectors_per_class)
+        given = np.asarray(self.coefficients).reshape(-1, total)
+        ends = np.cumsum((0, *self.vectors_per_class))
+        pairs = list(combinations(range(count), 2))
+        weights = np.zeros((len(pairs), total))
+        # For each outcome of each pair, the class that gets the vote.
+        wins = np.zeros((2, len(pairs), count))
+        for number, (a, b) in enumerate(pairs):
+            weights[number, ends[a] : ends[a + 1]] = given[b - 1, ends[a] : ends[a + 1]]
+            weights[number, ends[b] : ends[b + 1]] = given[a, ends[b] : ends[b + 1]]
+            wins[1, number, a] = wins[0, number, b] = 1
+        vectors = np.asarray(self.support_vectors).reshape(total, -1)
+        values = kernel_values(self.kernel_type, self.kernel_params, rows, vectors)
+        scores = weighted(values, weights, np.asarray(self.rho[: len(pairs)]))
+        table = te.table(wins.astype(rows.dtype.numpy), "wins")
+        k = te.reduce_axis(len(pairs))
+
+        def votes(r: Expr, c: Expr) -> Expr:
+            return te.sum_(table[te.where(scores[r, k] > 0.0, te.index(1), 0), k, c], k)
+
+        return te.compute(rows.dtype, (rows.count, count), votes, "votes"), scores
+
+    def _label_expressions(self, votes: Tensor) -> Tensor:
+        """What `_labels` computes."""
+        best, k = best_of(votes), te.reduce_axis(votes.shape[1])
+        top = te.compute(votes.dtype, best.shape, lambda r: te.max_(votes[r, k], k), "top")
+        half = len(self.rho) == 1 and min(self.coefficients, default=0) >= 0
+
+        def body(r: Expr) -> Expr:
+            if self._classes() == 1:
+                return te.cast(top[r] > 0.0, i64)
+            place = te.where(top[r] >= 0.5, te.index(1), best[r]) if half else best[r]
+            return label_of(place, self.classlabels_ints, ())
+
+        return te.compute(i64, best.shape, body, "labels")
 
     samples = (
         sample("f32[4,2]", classlabels_ints=(0, 1, 2), vectors_per_class=(1, 2, 1), outputs=2,

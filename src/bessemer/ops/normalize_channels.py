@@ -70,9 +70,29 @@ class BatchNormalization(Operator):
 
     def lower(
         self, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, **_: Any
+    ) -> Tensor | tuple[Tensor, ...]:
+        if not self.training_mode:
+            return self._normalized(x, scale, bias, mean, variance)
+        inner = (*x.shape[:1], *x.shape[2:])
+        if 0 in inner:
+            raise Unlowerable("BatchNormalization in training mode of no elements")
+        now = moments(wide(x.dtype), mean.shape, inner,
+                      lambda o, k: load(x[(k[0], *o, *k[1:])[: x.rank]]))
+
+        def running(old: Tensor, current: Tensor) -> Tensor:
+            def body(c: Expr) -> Expr:
+                stage = wide(old.dtype)
+                fresh = te.cast(current[c], stage) * (1 - self.momentum)
+                return te.cast(load(old[c]) * self.momentum + fresh, old.dtype)
+
+            return te.compute(old.dtype, old.shape, body, "running")
+
+        return (self._normalized(x, scale, bias, *now), running(mean, now[0]),
+                running(variance, now[1]))
+
+    def _normalized(
+        self, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor
     ) -> Tensor:
-        if self.training_mode:
-            raise Unlowerable("BatchNormalization in training mode runs on the host")
         dtype = wide(x.dtype)
 
         def body(*i: Expr) -> Expr:
@@ -93,6 +113,8 @@ class BatchNormalization(Operator):
             "f32[2,3,4,5]", "f32[3]", "f32[3]", "f32[3]", "f32[3]", low=0.1, training_mode=1,
             outputs=3,
         ),
+        sample("f16[7,3]", "f16[3]", "f16[3]", "f32[3]", "f32[3]", training_mode=1, outputs=3),
+        sample("f64[3]", "f64[1]", "f64[1]", "f64[1]", "f64[1]", training_mode=1, outputs=3),
     )
 
 
