@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from bessemer.compiler.build import bind_symbols
-from bessemer.compiler.variant import ConstantPool, lower_variant
+from bessemer.compiler.constants import ConstantPool
+from bessemer.compiler.variant import lower_variant
 from bessemer.frontends.formats import import_model
 from bessemer.passes.pipelines import run_pipeline
 from bessemer.targets import get_target

@@ -29,7 +29,7 @@ from bessemer.engine.plan import (
 PLAN = symbolic_plan()
 SOURCE = StoredGraph(
     "graph g() -> () {\n}", (StoredConstant("ab12", 64, "f32", (3, 4), "0 1; 0:0 0:0"),),
-    {"target": "host"},
+    {"cd34": {"dtype": "string", "shape": [1], "items": ["a"]}},
 )
 
 

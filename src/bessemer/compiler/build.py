@@ -13,10 +13,11 @@ import bessemer
 from bessemer.codegen.cache import ObjectCache
 from bessemer.codegen.llvm.driver import driver_module
 from bessemer.compiler.api import PRECISIONS, TUNING, OptimizationProfile, check_plugins
+from bessemer.compiler.constants import ConstantPool, stored_source
 from bessemer.compiler.dump import Dumper
 from bessemer.compiler.kernels import CompiledKernel, compile_kernels
 from bessemer.compiler.symbols import Ranges, profile_ranges
-from bessemer.compiler.variant import ConstantPool, Variant, lower_variant
+from bessemer.compiler.variant import Variant, lower_variant
 from bessemer.core.errors import SettingsError
 from bessemer.core.settings import settings
 from bessemer.core.shapes import Sym
@@ -50,6 +51,7 @@ class BuildOptions:
     strict: bool = True
     fuse: bool = True
     threads: int | None = None
+    store: bool = True
     ranges: Ranges = field(default_factory=dict)
 
 
@@ -137,7 +139,9 @@ def compile_graph(graph: Graph, options: BuildOptions, *, on_progress: Progress 
             variant.all_kernels, variant.target, cache, on_done, (driver_module(variant.target),)))
         requires[variant.target.name] = variant.target.requires
     tell("pack", 0, 1, "")
-    data = pack(variants, passes, constants, objects, requires, options)
+    symbolic = any(variant.plan.symbols for variant in variants)
+    source = stored_source(graph, constants) if symbolic and options.store else None
+    data = replace(pack(variants, passes, constants, objects, requires, options), source=source)
     foreign = not any(not missing_flags(chip) for chip in options.targets)
     engine = Engine(data, foreign=foreign)
     tell("pack", 1, 1, f"{data.constant_bytes / 1e6:.1f} MB of constants")

@@ -1,12 +1,10 @@
 """One variant of an engine: an optimised graph for one target as steps, memory and constants."""
 
-import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
+from bessemer.compiler.constants import ConstantPool
 from bessemer.compiler.equal_groups import KernelMaker
 from bessemer.compiler.kernels import (
     CompiledKernel,
@@ -16,7 +14,6 @@ from bessemer.compiler.kernels import (
 )
 from bessemer.compiler.memory_plan import (
     Block,
-    aligned,
     blocks_below,
     lower_bound,
     place_blocks,
@@ -42,7 +39,6 @@ from bessemer.engine.plan import (
 )
 from bessemer.ir.codec import encode_operator
 from bessemer.ir.graph import Graph, Node, Value
-from bessemer.ir.layout import Layout
 from bessemer.ir.types import TensorType
 from bessemer.lower.fuse import Group, Partition, partition, symbols_of
 from bessemer.lower.kernel import Operand, is_identity_load
@@ -54,31 +50,6 @@ from bessemer.passes.choose_layouts import ChooseLayouts
 from bessemer.passes.runner import PassResult, run_passes
 from bessemer.targets.target import Target
 from bessemer.te.expr import Load, walk
-
-
-@dataclass(eq=False)
-class ConstantPool:
-    """Packed constants, each distinct content once; offsets are stable across variants."""
-
-    items: dict[str, tuple[int, np.ndarray[Any, Any]]] = field(default_factory=dict)
-    size_bytes: int = 0
-
-    def add(self, array: np.ndarray[Any, Any]) -> int:
-        """Byte offset of that content; empty arrays lie at 0, which every engine has."""
-        if not array.nbytes:
-            return 0
-        data = np.ascontiguousarray(array)
-        raw = data.reshape(-1).view(np.uint8)
-        digest = hashlib.blake2b(raw.tobytes() if raw.nbytes < 4096 else raw.data, digest_size=20)
-        key = f"{digest.hexdigest()}:{data.nbytes}"
-        if key not in self.items:
-            self.items[key] = (self.size_bytes, data)
-            self.size_bytes += aligned(data.nbytes)
-        return self.items[key][0]
-
-    def entries(self) -> tuple[tuple[int, np.ndarray[Any, Any]], ...]:
-        """(offset, array) pairs in order of offset."""
-        return tuple(self.items.values())
 
 
 @dataclass(eq=False)
@@ -110,7 +81,7 @@ def lower_variant(graph: Graph, target: Target, constants: ConstantPool, *,
                   disable: Collection[str] = (), verify: Any = None, fuse: bool = True,
                   ranges: Ranges | None = None) -> Variant:
     """Chooses layouts, fuses, schedules and plans the memory of a graph (which is changed)."""
-    pipeline = (ChooseLayouts(block=target.lanes(f32)), "place-concats")
+    pipeline = ("dequantize-block-weights", ChooseLayouts(block=target.lanes(f32)), "place-concats")
     results = run_passes(graph, pipeline, disable=disable, verify=verify)
     groups = partition(graph, fuse)
     if _unplace_for_host(groups):
@@ -156,7 +127,6 @@ class _Lowering:
         self.slots: dict[int, int] = {}
         self.blocks: dict[int, Block] = {}
         self.owner: dict[int, Any] = {}
-        self.packed: dict[tuple[int, Layout], BufferRef] = {}  # by the constant's id
         self.workspace_bytes = 0
         self.lower_body = lower_body
         self.bodies: list[Variant] = []
@@ -387,12 +357,7 @@ class _Lowering:
 
     def _constant(self, operand: Operand) -> BufferRef:
         assert operand.constant is not None
-        key = id(operand.constant), operand.layout
-        if key not in self.packed:
-            packed = operand.constant if operand.layout.is_plain else operand.layout.pack(
-                operand.constant)
-            self.packed[key] = BufferRef("constant", self.constants.add(packed), packed.nbytes)
-        return self.packed[key]
+        return self.constants.add_packed(operand.constant, operand.layout)
 
     # -- the plan -------------------------------------------------------------------------------
 

@@ -193,7 +193,7 @@ _SOURCE = record(StoredGraph, {
         "key": TEXT, "offset": COUNT, "dtype": choice(*DTYPES),
         "shape": tuple_of(_NUMBER, MAX_RANK), "layout": TEXT,
     })),
-    "options": JSON_OBJECT,
+    "strings": JSON_OBJECT,
 })
 
 

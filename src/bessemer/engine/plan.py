@@ -303,13 +303,13 @@ class StoredConstant:
 class StoredGraph:
     """The optimised graph of a symbolic engine: what variants for single shapes are built from.
 
-    `text` is the graph's text form (`ir.printer`); `options` is what such a build needs besides
-    the graph, as JSON values.
+    `text` is the graph's text form (`ir.printer`). `strings` are arrays of strings by key, in the
+    JSON form of `ir.codec`.
     """
 
     text: str
     constants: tuple[StoredConstant, ...] = ()
-    options: dict[str, Any] = field(default_factory=dict)
+    strings: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
