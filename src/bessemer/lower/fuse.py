@@ -324,7 +324,7 @@ def is_alias(node: Node, outputs: set[int]) -> bool:
             or x.type.shape is None or y.type.shape is None or id(y) in outputs \
             or x.placement is not None or y.placement is not None:
         return False
-    if x.layout is None or y.layout is None:
+    if x.layout is None or y.layout is None or x.type.dtype.kind == "string":
         return False
     if node.op.op_name == "bessemer.Reorder":
         return not x.layout.has_halo and x.producer is not None \
