@@ -99,3 +99,6 @@ def test_fused_loops_of_symbolic_extent_come_apart_in_range():
     ranges = {"f": (0, 3 * n - 1)}
     assert linear(fused // SymbolVar("n"), ranges).range(ranges) == (0, 2)
     assert linear(fused % SymbolVar("n"), ranges).range(ranges) == (0, n - 1)
+    extent = SymbolVar("n") * SymbolVar("m")
+    ranges = {"f": (0, 3 * n * symbol("m") - 1)}
+    assert linear(fused // extent, ranges).range(ranges) == (0, 2)

@@ -110,8 +110,17 @@ def atom_range(key: str, atom: Expr, ranges: Mapping[str, Range]) -> Range:
         if at_most(0, low) and at_most(0, below):
             if atom.op == "//":
                 return 0, _highest_quotient(high, below) if below == above else math.inf
-            return 0, plus(above, -1) if atom.op == "%" else math.inf
+            if atom.op == "%":
+                return 0, plus(above, -1)
+            return _product(low, below), _product(high, above)
     return UNKNOWN
+
+
+def _product(a: Bound, b: Bound) -> Bound:
+    """The product of two bounds, neither of them negative."""
+    if isinstance(a, float) or isinstance(b, float):
+        return math.inf if a and b else 0
+    return a * b
 
 
 def _highest_quotient(high: Bound, divisor: Bound) -> Bound:
