@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bessemer.core.dtypes import f32, i64
+from bessemer.core.dtypes import boolean, f32, i64
 from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import symbol
 from bessemer.ir.graph import Graph
@@ -11,15 +11,16 @@ from bessemer.ir.inference import infer_again
 from bessemer.ir.parser import parse_graph
 from bessemer.ir.printer import print_graph
 from bessemer.ir.types import TensorType
-from bessemer.ops.arithmetic import Add, Div, Mul, Sub
+from bessemer.ops.arithmetic import Add, Ceil, Div, Floor, Mod, Mul, Sub
 from bessemer.ops.cast import Cast
-from bessemer.ops.compare import Equal
+from bessemer.ops.compare import Equal, Greater, GreaterOrEqual, Less
 from bessemer.ops.creation import ConstantOfShape, Range
 from bessemer.ops.gather import Gather, Where
 from bessemer.ops.movement import Concat, Expand, Split, Tile
 from bessemer.ops.reduce import ReduceProd
 from bessemer.ops.reshape import Flatten, Reshape, ShapeOf, Squeeze, Unsqueeze
 from bessemer.ops.slicing import Pad, Slice
+from bessemer.ops.variadic import Min
 
 N, H = symbol("N"), symbol("H")
 
@@ -163,3 +164,95 @@ def test_a_required_input_left_out_is_named() -> None:
     x = graph.add_input("x", TensorType(f32, (2,)))
     with pytest.raises(ShapeError, match='Add "sum": input 1 is required and left out'):
         graph.add_node(Add(), [x, None], name="sum")
+
+
+def of_shape(position: int, *shape: object) -> TensorType:
+    """One extent read from the shape of a tensor."""
+    return Gather(axis=0).infer(ShapeOf().infer(TensorType(f32, shape)), scalar(position))
+
+
+def test_minus_one_is_no_extent() -> None:
+    shape = ShapeOf().infer(TensorType(f32, (N, 2 * H, 3)))
+    equal = Equal().infer(shape, constant(-1))
+    assert equal.value is not None
+    assert not equal.value.any()
+    target = Where().infer(equal, constant(1, 1, 1), shape)
+    assert Expand().infer(TensorType(f32, (1, 1, 1)), target).shape == (N, 2 * H, 3)
+
+
+def test_comparisons_are_known_only_where_they_hold_for_every_extent() -> None:
+    n, more = of_shape(0, N, H), Add().infer(of_shape(0, N, H), scalar(3))
+    assert Less().infer(n, more).value is not None
+    assert Equal().infer(n, more).value is not None
+    assert GreaterOrEqual().infer(n, scalar(0)).value is not None
+    assert Equal().infer(n, scalar(1)).value is None
+    assert Greater().infer(n, scalar(0)).value is None
+    assert Less().infer(n, of_shape(1, N, H)).value is None
+
+
+def test_either_side_of_an_open_choice_may_be_the_same() -> None:
+    chosen, shape = TensorType(boolean, (2,)), ShapeOf().infer(TensorType(f32, (N, H)))
+    assert Where().infer(chosen, shape, shape).symbolic == (N, H)
+    assert Where().infer(chosen, shape, constant(1, 1)).symbolic is None
+
+
+def test_padding_to_a_multiple() -> None:
+    s = of_shape(0, H)
+    over = Mod().infer(s, scalar(4))
+    missing = Mod().infer(Sub().infer(scalar(4), over), scalar(4))
+    pads = Concat(axis=0).infer(constant(0), Unsqueeze().infer(missing, constant(0)))
+    (length,) = Pad().infer(TensorType(f32, (H,)), pads).shape or ()
+    values = [length.subs({"H": extent}) for extent in range(9)]
+    assert values == [0, 4, 4, 4, 4, 8, 8, 8, 8]
+    rows = Reshape().infer(TensorType(f32, (length,)), constant(-1, 4)).dims[0]
+    assert [rows.subs({"H": extent}) for extent in range(9)] == [0, 1, 1, 1, 1, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize(("operator", "number", "rounding", "expected"), [
+    (Mul(), 2.0, None, [0, 2, 4, 6, 8]), (Mul(), 0.5, Floor(), [0, 0, 1, 1, 2]),
+    (Mul(), 1.5, Ceil(), [0, 2, 3, 5, 6]), (Div(), 3.0, Floor(), [0, 0, 0, 1, 1]),
+    (Div(), 0.25, None, [0, 4, 8, 12, 16]), (Add(), 0.5, Ceil(), [1, 2, 3, 4, 5]),
+    (Sub(), 1.0, None, [-1, 0, 1, 2, 3]), (Mul(), 0.75, None, [0, 0, 1, 2, 3]),
+])  # fmt: skip
+def test_sizes_computed_in_floats(operator, number, rounding, expected) -> None:
+    size = Cast(to="f32").infer(of_shape(0, H))
+    factor = TensorType.of(np.array(number, np.float32))
+    scaled = operator.infer(size, factor)
+    whole = Cast(to="i64").infer(scaled if rounding is None else rounding.infer(scaled))
+    assert whole.symbolic is not None
+    assert [whole.symbolic[0].subs({"H": extent}) for extent in range(5)] == expected
+
+
+def test_factors_that_are_no_short_fractions_stay_unknown() -> None:
+    size = Cast(to="f32").infer(of_shape(0, H))
+    scaled = Mul().infer(size, TensorType.of(np.array(0.1, np.float32)))
+    assert Cast(to="i64").infer(scaled).symbolic is None
+    inverse = Div().infer(TensorType.of(np.array(1, np.float32)), size)
+    assert Cast(to="i64").infer(inverse).symbolic is None
+
+
+def test_range_of_floats_over_an_extent() -> None:
+    limit = Cast(to="f32").infer(of_shape(0, H))
+    zero, one = (TensorType.of(np.array(v, np.float32)) for v in (0, 1))
+    assert Range().infer(zero, limit, one).shape == (H,)
+    two = Range().infer(scalar(0), of_shape(0, H), scalar(2)).dims[0]
+    assert [two.subs({"H": extent}) for extent in range(5)] == [0, 1, 1, 2, 2]
+
+
+def test_contents_of_small_constants_are_known_at_once() -> None:
+    graph = Graph("g")
+    axes = graph.add_constant("c", np.array([3, -2]))
+    two = graph.add_constant("two", np.array(2))
+    quotient = graph.add_node(Div(), [axes, two]).output
+    low = graph.add_node(Min(), [quotient, two]).output
+    assert low.tensor.value is not None
+    assert low.tensor.value.tolist() == [1, -1]
+
+
+def test_equal_quotients_have_equal_text() -> None:
+    assert (24 * H * N) // 168 == (H * N) // 7
+    assert (6 * H + 5) // 4 == (3 * H + 2) // 2
+    assert (4 * H + 4) // 4 == H + 1
+    for h in range(12):
+        assert ((6 * H + 5) // 4).subs({"H": h}) == (6 * h + 5) // 4
+        assert ((10 * H - 7) // 15).subs({"H": h}) == (10 * h - 7) // 15

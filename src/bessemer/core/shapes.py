@@ -1,6 +1,7 @@
 """Dimensions: integers, or polynomials over named symbols (`N`, `2*N+1`, `N*H`, `H//32`)."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from functools import reduce
 
@@ -104,12 +105,17 @@ class Sym:
     def _divide_by(self, divisor: int) -> "Dim":
         """Rounded down, in one form: equal quotients should have equal text.
 
-        Whole multiples of the divisor come out, (a // b + c) // d becomes (a + b*c) // (b*d).
+        Whole multiples of the divisor come out, (a // b + c) // d becomes (a + b*c) // (b*d),
+        (4*a + c) // 6 becomes (2*a + c // 2) // 3.
         """
         whole = Sym.make({m: c // divisor for m, c in self.terms}, self._atoms)
         rest = Sym.make({m: c % divisor for m, c in self.terms}, self._atoms)
         if not isinstance(rest, Sym):
             return whole + rest // divisor
+        common = math.gcd(divisor, *(coef for mono, coef in rest.terms if mono))
+        if common > 1:
+            reduced = Sym.make({m: c // common for m, c in rest.terms}, rest._atoms)
+            return whole + reduced // (divisor // common)
         names = [mono for mono, _ in rest.terms if mono]
         if len(names) == 1 and len(names[0]) == 1 and dict(rest.terms)[names[0]] == 1 \
                 and names[0][0] in self._atoms:
