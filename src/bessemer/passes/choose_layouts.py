@@ -42,7 +42,7 @@ class ChooseLayouts(GraphPass):
         for node in list(graph.nodes):
             self._choose(graph, node)
         for k, value in enumerate(graph.outputs):
-            if is_blocked(value):
+            if is_blocked(value) or id(value) in self._halos:
                 graph.outputs[k] = self._output(graph, value)
         self._spread_halos(graph)
         self._apply_halos(graph)
@@ -172,7 +172,7 @@ class ChooseLayouts(GraphPass):
         return self._reordered[key]
 
     def _output(self, graph: Graph, value: Value) -> Value:
-        """A plain copy of a blocked graph output; it takes over the name."""
+        """A plain copy of a graph output in blocks or with a halo; it takes over the name."""
         name = value.name
         graph.rename_value(value, graph.unique_name(f"{name}.blocked"))
         node = graph.add_node(Reorder(), [value], name=f"{name}.plain", outputs=[f"{name}.out"],
