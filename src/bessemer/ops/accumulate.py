@@ -7,7 +7,7 @@ import numpy as np
 
 from bessemer import te
 from bessemer.core.dtypes import DTYPES, DType, dtype_from_numpy, f32
-from bessemer.core.shapes import Dim, product
+from bessemer.core.shapes import Dim, Sym, product
 from bessemer.te import Expr, Tensor
 
 Array = np.ndarray[Any, Any]
@@ -29,9 +29,16 @@ def narrow(values: Any, dtype: Any) -> Array:
     return np.asarray(values).astype(dtype, copy=False)
 
 
-def elements(extents: Sequence[Dim]) -> int:
-    """How many elements static extents have."""
-    return int(product(extents))  # type: ignore[arg-type]
+def elements(extents: Sequence[Dim]) -> Dim:
+    """How many elements the extents have."""
+    return product(extents)
+
+
+def one_over(count: Dim, dtype: DType) -> Expr:
+    """The factor that turns a sum of so many elements into their mean."""
+    if isinstance(count, Sym):
+        return 1 / te.cast(te.index(count), dtype)
+    return te.const(1.0 / max(count, 1), dtype)
 
 
 def load(expr: Expr) -> Expr:

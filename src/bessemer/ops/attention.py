@@ -42,7 +42,7 @@ def head_element(x: Tensor, size: Dim, b: Expr, h: Expr, s: Expr, d: Expr) -> Ex
     """Element [b, h, s, d] of a tensor of rank 4 or 3."""
     if x.rank == 4:
         return x[b, h, s, d]
-    return x[b, s, h * te.index(int(size)) + d]  # type: ignore[arg-type]
+    return x[b, s, h * te.index(size) + d]
 
 
 @operator("Attention")
@@ -129,7 +129,7 @@ class Attention(Operator):
         """What is added to the scores [b, h, s, t]: mask, causal bound, windows, lengths."""
         rows, total = np.arange(shape[2])[:, None], np.arange(shape[3])
         known = lengths.reshape(-1, 1, 1, 1) if lengths is not None else None
-        offset: Any = past or 0
+        offset: Any = 0 if past is None else past
         if past is None and known is not None:
             offset = known - shape[2]
         allowed = np.ones((1, 1, 1, 1), bool)
@@ -186,7 +186,7 @@ class Attention(Operator):
         batch, heads, rows, size = heads_shape(q.shape, self.q_num_heads)
         shared, new = heads_shape(k.shape, self.kv_num_heads)[1:3]
         value_size = heads_shape(v.shape, self.kv_num_heads)[3]
-        past = int(past_k.shape[2]) if past_k is not None else None  # type: ignore[arg-type]
+        past = past_k.shape[2] if past_k is not None else None
         key = _present(k, past_k, (batch, shared, new, size))
         value = _present(v, past_v, (batch, shared, new, value_size))
         share = int(heads) // int(shared)  # type: ignore[arg-type]
@@ -221,14 +221,14 @@ class Attention(Operator):
 
     def _biased(
         self, score: Expr, i: tuple[Expr, ...], shape: Shape, mask: Tensor | None,
-        past: int | None, lengths: Tensor | None,
+        past: Dim | None, lengths: Tensor | None,
     ) -> Expr:
         """The score with mask, causal bound, windows and lengths applied."""
         lowest = te.const(-math.inf, score.dtype)
         length = te.cast(lengths[i[0]], i64) if lengths is not None else None
-        offset: Any = past or 0
+        offset: Any = 0 if past is None else past
         if past is None and length is not None:
-            offset = length - te.index(int(shape[2]))  # type: ignore[arg-type]
+            offset = length - te.index(shape[2])
         result = score
         for test in self._allowed(i[2], i[3], offset, length):
             result = te.where(test, result, lowest)
@@ -292,11 +292,11 @@ def _present(new: Tensor, past: Tensor | None, shape: Shape) -> Tensor:
         if new.rank == 4:
             return new
         return te.compute(new.dtype, shape, lambda *i: head_element(new, shape[3], *i), "heads")
-    start, given = int(past.shape[2]), past  # type: ignore[arg-type]
+    start, given = past.shape[2], past
 
     def body(b: Expr, h: Expr, t: Expr, d: Expr) -> Expr:
         # Both sides are safe to read: the side not taken is clipped.
-        old = given.at(b, h, te.minimum(t, max(start - 1, 0)), d, fill=0)
+        old = given.at(b, h, te.minimum(t, te.maximum(te.index(start) - 1, 0)), d, fill=0)
         late = te.maximum(t - start, 0)
         return te.where(t < start, old, head_element(new, shape[3], b, h, late, d))
 

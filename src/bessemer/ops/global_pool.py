@@ -8,7 +8,7 @@ from bessemer import te
 from bessemer.core.errors import ShapeError
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
-from bessemer.ops.accumulate import elements, load, narrow, rounded, widen
+from bessemer.ops.accumulate import elements, load, narrow, one_over, rounded, widen
 from bessemer.ops.checks import check_floats
 from bessemer.ops.dims import Array
 from bessemer.ops.pool import norm_power, norm_root
@@ -58,7 +58,7 @@ class GlobalAveragePool(Operator):
 
     def lower(self, x: Tensor, **_: Any) -> Tensor:
         total = _reduce(x, te.sum_, load, "total")
-        scale = te.const(1.0 / max(elements(x.shape[2:]), 1), total.dtype)
+        scale = one_over(elements(x.shape[2:]), total.dtype)
         return te.compute(
             x.dtype, total.shape, lambda *i: te.cast(total[i] * scale, x.dtype), "average"
         )

@@ -11,7 +11,7 @@ from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Dim
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
-from bessemer.ops.accumulate import elements, load, narrow, wide, widen
+from bessemer.ops.accumulate import elements, load, narrow, one_over, wide, widen
 from bessemer.ops.checks import check_broadcasts_to, check_floats
 from bessemer.ops.dims import Array, normalize_axis
 from bessemer.ops.matmul import batch_indices
@@ -30,10 +30,6 @@ def _axes(extents: Sequence[Dim]) -> list[te.IterVar]:
     return [te.reduce_axis(extent) for extent in extents]
 
 
-def _count(extents: Sequence[Dim]) -> float:
-    return float(max(elements(extents), 1))
-
-
 def mean_of(dtype: DType, outer: Sequence[Dim], inner: Sequence[Dim], element: Element,
             name: str) -> Tensor:
     """Mean of `element(outer indices, inner indices)` over the inner extents, as sum and scale."""
@@ -41,7 +37,7 @@ def mean_of(dtype: DType, outer: Sequence[Dim], inner: Sequence[Dim], element: E
     total = te.compute(
         dtype, tuple(outer), lambda *o: te.sum_(element(o, axes), *axes), name + "_sum"
     )
-    scale = te.const(1.0 / _count(inner), dtype)
+    scale = one_over(elements(inner), dtype)
     return te.compute(dtype, tuple(outer), lambda *o: total[o] * scale, name)
 
 

@@ -128,8 +128,8 @@ class MaxPool(Operator):
         order = range(window.rank) if self.storage_order == 0 else range(window.rank - 1, -1, -1)
         linear = te.index(0)
         for axis in order:
-            linear = linear * te.index(x.shape[2 + axis]) + places[axis]  # type: ignore[arg-type]
-        image = i[0] * te.index(x.shape[1]) + i[1]  # type: ignore[arg-type]
+            linear = linear * te.index(x.shape[2 + axis]) + places[axis]
+        image = i[0] * te.index(x.shape[1]) + i[1]
         return image * elements(x.shape[2:]) + linear
 
     def _inside(
@@ -206,7 +206,7 @@ class AveragePool(Operator):
             return x.with_shape(None)
         return x.with_shape((x.dims[0], x.dims[1], *pool_window(self, x.dims).out))
 
-    def _limits(self, window: Window, axis: int, extent: int) -> tuple[int, int]:
+    def _limits(self, window: Window, axis: int, extent: Dim) -> tuple[Dim, Dim]:
         """First and last+1 input position that counts on an axis."""
         if self.count_include_pad:
             return -window.pad_lows[axis], extent + window.pad_highs[axis]
@@ -238,12 +238,12 @@ class AveragePool(Operator):
         def body(n: Expr, c: Expr, *outer: Expr) -> Expr:
             count = te.index(1)
             for axis, o in enumerate(outer):
-                count = count * self._count(window, axis, int(x.shape[2 + axis]), o)  # type: ignore[arg-type]
+                count = count * self._count(window, axis, x.shape[2 + axis], o)
             return te.cast(total[(n, c, *outer)] / te.cast(count, total.dtype), x.dtype)
 
         return te.compute(x.dtype, total.shape, body, "average")
 
-    def _count(self, window: Window, axis: int, extent: int, o: Expr) -> Expr:
+    def _count(self, window: Window, axis: int, extent: Dim, o: Expr) -> Expr:
         """How many window positions on this axis count, from the output index."""
         low, high = self._limits(window, axis, extent)
         step = window.dilations[axis]

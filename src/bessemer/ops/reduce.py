@@ -10,7 +10,7 @@ import numpy as np
 from bessemer import te
 from bessemer.core.dtypes import DType, f32, f64
 from bessemer.core.shapes import Dim, product
-from bessemer.ir.operator import FusionClass, Operator, Sample, Unlowerable, operator, sample
+from bessemer.ir.operator import FusionClass, Operator, Sample, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.arithmetic import truncating_quotient
 from bessemer.ops.dims import (
@@ -120,7 +120,7 @@ class Reduction(Operator):
         """What is folded, of each element (expression)."""
         return x
 
-    def finish_scalar(self, x: te.Expr, count: int) -> te.Expr:
+    def finish_scalar(self, x: te.Expr, count: Dim) -> te.Expr:
         """What is made of the folded expression."""
         return x
 
@@ -174,7 +174,7 @@ class Reduction(Operator):
         )
         return self._finished(total, element_count(data, folded), data.dtype)
 
-    def _finished(self, total: te.Tensor, count: int, dtype: DType) -> te.Tensor:
+    def _finished(self, total: te.Tensor, count: Dim, dtype: DType) -> te.Tensor:
         plain = type(self).finish_scalar is Reduction.finish_scalar
         if plain and total.dtype == dtype:
             return total
@@ -185,13 +185,9 @@ class Reduction(Operator):
         )
 
 
-def element_count(data: te.Tensor, axes: Sequence[int]) -> int:
-    """How many elements are folded into one. Raises: Unlowerable if it is symbolic."""
-    extents = [data.shape[axis] for axis in axes]
-    numbers = [extent for extent in extents if isinstance(extent, int)]
-    if len(numbers) < len(extents):
-        raise Unlowerable("a reduction over a symbolic extent")
-    return math.prod(numbers)
+def element_count(data: te.Tensor, axes: Sequence[int]) -> Dim:
+    """How many elements are folded into one."""
+    return product([data.shape[axis] for axis in axes])
 
 
 @operator("ReduceSum")
@@ -210,8 +206,8 @@ class ReduceMean(Reduction):
             return truncating_quotient(x, np.asarray(count, x.dtype))
         return x / np.asarray(count, x.dtype)
 
-    def finish_scalar(self, x: te.Expr, count: int) -> te.Expr:
-        return x / te.const(count, x.dtype)
+    def finish_scalar(self, x: te.Expr, count: Dim) -> te.Expr:
+        return x / te.lift(count, x.dtype)
 
 
 @operator("ReduceProd")
@@ -317,7 +313,7 @@ class ReduceL2(Reduction):
     def element_scalar(self, x: te.Expr) -> te.Expr:
         return x * x
 
-    def finish_scalar(self, x: te.Expr, count: int) -> te.Expr:
+    def finish_scalar(self, x: te.Expr, count: Dim) -> te.Expr:
         return te.sqrt(x)
 
 
@@ -334,7 +330,7 @@ class ReduceLogSum(Reduction):
     def finish(self, x: Array, count: int) -> Any:
         return np.log(x)
 
-    def finish_scalar(self, x: te.Expr, count: int) -> te.Expr:
+    def finish_scalar(self, x: te.Expr, count: Dim) -> te.Expr:
         return te.log(x)
 
 

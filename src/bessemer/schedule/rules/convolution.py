@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bessemer.core.dtypes import f32
-from bessemer.core.shapes import Sym, usual
+from bessemer.core.shapes import Sym, is_static, usual
 from bessemer.ir.layout import Layout, Part
 from bessemer.lower.kernel import Kernel, literal_index, product_of_loads
 from bessemer.lower.loops import Stmt
@@ -34,6 +34,8 @@ class ConvolutionShape:
     blocked_input: bool
     channel_axis: bool
     """False if there is one input channel, whose axis was dropped."""
+    is_symbolic: bool
+    """True if rows or columns are known at run time only; they are the usual ones then."""
 
 
 def convolution_of(kernel: Kernel) -> ConvolutionShape | str:
@@ -75,7 +77,8 @@ def _shape(kernel: Kernel, stage: Tensor, body: Reduce, x: Load, w: Load
     return ConvolutionShape(
         x, w, extents[1], extents[rank] if has_channel else 1, tuple(extents[first:]),
         math.prod(extents[2: rank - 1]), extents[rank - 1],
-        operand.layout.block_of(1) > 1 and has_channel, has_channel)
+        operand.layout.block_of(1) > 1 and has_channel, has_channel,
+        not is_static([axis.extent for axis in stage.axes[2:]]))
 
 
 @schedule_rule("convolution", priority=60)
@@ -139,7 +142,8 @@ class Convolution(Rule):
             if kernel.notes.get("filters_per_group") and limit % vectors:
                 continue
             kblock = blocks_in_cache(shape, vectors, lanes, target)
-            for rows in (1, 2, 3):
+            # Each symbolic extent that is tiled doubles the code: whole tiles and single ones.
+            for rows in (1,) if shape.is_symbolic else (1, 2, 3):
                 for pixels in range(1, min(28, shape.columns) + 1):
                     if pixels * rows * vectors + vectors + 1 > registers:
                         break

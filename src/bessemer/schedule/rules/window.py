@@ -67,7 +67,8 @@ class WindowReduction(Rule):
         rows, columns, window = self._extents(kernel)
         registers = target.vector_registers
         best = (math.inf, 1, 1)
-        for height in range(1, min(4, rows) + 1):
+        tallest = 4 if is_static(reduced_stage(kernel).shape) else 1
+        for height in range(1, min(tallest, rows) + 1):
             for width in range(1, min(14, columns) + 1):
                 tile = height * width
                 if tile + min(window, 9) + 3 > registers or tile * window > MAX_UNROLLED:
