@@ -1,7 +1,7 @@
 """Graphs on which the fuzzer once found Bessemer wrong, as short as it made them."""
 
 import numpy as np
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from bessemer.core.dtypes import dtype_from_numpy
 from bessemer.debug.random_graphs.models import onnx_dtype
@@ -18,12 +18,14 @@ def info(name, array):
         name, onnx_dtype(dtype_from_numpy(array.dtype).name), array.shape)
 
 
-def check(nodes, inputs, outputs, opset=21):
+def check(nodes, arrays, outputs, opset=21, constants=()):
     """Builds and runs a graph; every output must agree with the reference."""
+    inputs = {name: array for name, array in arrays.items() if name not in constants}
+    tensors = [numpy_helper.from_array(arrays[name], name) for name in constants]
     results = [helper.make_tensor_value_info(name, 0, None) for name in outputs]
     for result in results:
         result.ClearField("type")
-    graph = helper.make_graph(nodes, "g", [info(n, a) for n, a in inputs.items()], results)
+    graph = helper.make_graph(nodes, "g", [info(n, a) for n, a in inputs.items()], results, tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
     imported, values = reference_values(model, inputs)
     found = run_engine(model, inputs)
@@ -50,3 +52,10 @@ def test_one_piece_of_a_split_in_a_reduction_and_another_elsewhere():
              helper.make_node("Softmax", ["b"], ["s"], axis=0),
              helper.make_node("Round", ["a"], ["r"])]
     check(nodes, {"x": random(6, 3)}, ["s", "r"])
+
+
+def test_output_that_a_padded_convolution_reads_too():
+    nodes = [helper.make_node("Abs", ["x"], ["a"]),
+             helper.make_node("Conv", ["a", "w"], ["y"], pads=[0, 2])]
+    graph_inputs = {"x": random(1, 2, 3), "w": random(2, 2, 3, seed=1)}
+    check(nodes, graph_inputs, ["a", "y"], constants=("w",))

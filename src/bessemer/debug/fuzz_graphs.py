@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from bessemer.debug.case_worker import run_cases, say
-from bessemer.debug.random_graphs.cases import ORACLES, Outcome, try_case, try_model
+from bessemer.debug.random_graphs.cases import ORACLES, SYMBOLS, Outcome, try_case, try_model
 from bessemer.debug.random_graphs.known import known_deviation
 from bessemer.debug.random_graphs.minimise import describe, minimise
 from bessemer.debug.random_graphs.oracles import Rival
@@ -58,13 +58,14 @@ class Report:
 
 
 def fuzz(count: int, seed: int = 0, start: int = 0, oracle: str = "both",
-         out: Path | None = None, limit_s: float = 120.0) -> Report:
+         out: Path | None = None, symbols: str = "both", limit_s: float = 120.0) -> Report:
     """Runs `count` cases of a seed from case `start` on; findings are written to `out`."""
     report = Report()
 
     def command(first: int, number: int) -> list[str]:
         words = [sys.executable, "-m", "bessemer.debug.fuzz_graphs", "--work", "--seed", str(seed),
-                 "--start", str(first), "--count", str(number), "--oracle", oracle]
+                 "--start", str(first), "--count", str(number), "--oracle", oracle,
+                 "--symbols", symbols]
         return [*words, "--out", str(out)] if out is not None else words
 
     with tempfile.TemporaryDirectory() as cache:
@@ -79,13 +80,15 @@ def fuzz(count: int, seed: int = 0, start: int = 0, oracle: str = "both",
     return report
 
 
-def work(seed: int, start: int, count: int, oracle: str, out: Path | None) -> None:
+def work(seed: int, start: int, count: int, oracle: str, out: Path | None,
+         symbols: str = "both") -> None:
     """Runs cases in this process and tells the parent of each."""
     logging.disable(logging.CRITICAL)
     rival = Rival()
     for index in range(start, start + count):
         say({"start": index})
-        outcome = try_case(seed, index, rival, oracle, lambda stage: say({"stage": stage}))
+        outcome = try_case(seed, index, rival, oracle, lambda stage: say({"stage": stage}),
+                           symbols)
         if outcome.status not in GOOD:
             settle(outcome, rival, f"{seed}-{index}", out)
         say({"index": index, "status": outcome.status, "message": outcome.message,
@@ -103,18 +106,19 @@ def settle(outcome: Outcome, rival: Rival, label: str, out: Path | None) -> None
 
     def still_wrong(model: Any, inputs: Any) -> bool:
         oracle = "both" if outcome.status == "rival" else "reference"
-        found = try_model(model, inputs, rival, oracle)
+        found = try_model(model, inputs, rival, oracle, dynamic=outcome.dynamic)
         return found.status == outcome.status and (
             outcome.status != "refused" or found.message.split(":")[0] == key)
 
     model, inputs = minimise(outcome.model, outcome.inputs, outcome.output, still_wrong)
-    again = try_model(model, inputs, rival, "both")
+    again = try_model(model, inputs, rival, "both", dynamic=outcome.dynamic)
     if again.status == "rival" and again.want is not None and again.got is not None:
         known = known_deviation(model, inputs, again.want, again.got)
         if known:
             outcome.status, outcome.message = "known", known
             return
-    text = f"{label}: {outcome.status}\n{again.message or outcome.message}\n"
+    how = " (symbols left open)" if outcome.dynamic else ""
+    text = f"{label}: {outcome.status}{how}\n{again.message or outcome.message}\n"
     text += describe(model, inputs) + "\n"
     outcome.message = text
     if out is not None:
@@ -133,15 +137,19 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", type=int, default=0, help="first case")
     parser.add_argument("--oracle", choices=ORACLES, default="both")
+    parser.add_argument("--symbols", choices=SYMBOLS, default="both",
+                        help="leave symbolic dimensions open, fix them, or either")
     parser.add_argument("--out", type=Path, help="folder for the models of findings")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
-        work(options.seed, options.start, options.count, options.oracle, options.out)
+        work(options.seed, options.start, options.count, options.oracle, options.out,
+             options.symbols)
         return
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     began = time.monotonic()
-    report = fuzz(options.count, options.seed, options.start, options.oracle, options.out)
+    report = fuzz(options.count, options.seed, options.start, options.oracle, options.out,
+                  options.symbols)
     log.info("%.0f s: %s", time.monotonic() - began, dict(report.counts))
     log.info("known: %s", dict(report.known))
     log.info("%d operators: %s", len(report.operators), dict(report.operators.most_common()))

@@ -19,6 +19,8 @@ from bessemer.ir.interpreter import REFERENCE_ERRORS
 
 GOOD = ("right",)
 ORACLES = ("reference", "onnxruntime", "both")
+SYMBOLS = ("open", "fixed", "both")
+"""What becomes of symbolic dimensions: left open, fixed when the engine is built, or either."""
 
 
 @dataclass
@@ -37,18 +39,23 @@ class Outcome:
     unstable: int = 0
     nodes: int = 0
     compared: int = 0
+    dynamic: bool = False
     operators: list[str] = field(default_factory=list)
     model: Any = None
     inputs: dict[str, Array] = field(default_factory=dict)
 
 
 def try_case(seed: int, index: int, rival: Rival, oracle: str = "both",
-             tell: Callable[[str], None] = lambda stage: None) -> Outcome:
+             tell: Callable[[str], None] = lambda stage: None, symbols: str = "both") -> Outcome:
     """Makes the graph of a case and runs it; `tell` hears which stage begins."""
     tell("make")
     maker = make_graph(seed, index)
     model, inputs = maker.model(), maker.feed()
-    outcome = try_model(model, inputs, rival, oracle, tell, dynamic=maker.random.random() < 0.5)
+    dynamic = maker.symbolic and maker.chance(0.6)
+    if symbols != "both":
+        dynamic = maker.symbolic and symbols == "open"
+    outcome = try_model(model, inputs, rival, oracle, tell, dynamic)
+    outcome.dynamic = dynamic
     outcome.nodes = len(model.graph.node)
     outcome.operators = sorted({node.op_type for node in model.graph.node})
     outcome.model, outcome.inputs = model, inputs

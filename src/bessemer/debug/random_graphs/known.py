@@ -185,3 +185,16 @@ def _nan_order(case: Case) -> bool:
 def _hardswish_double(case: Case) -> bool:
     """1/6 is rounded to f32 in f64."""
     return case.want.dtype == np.float64 and case.close(1e-6)
+
+
+@known("recurrent-nonfinite", "LSTM", "GRU", "RNN")
+def _recurrent_nonfinite(case: Case) -> bool:
+    """Sigmoid and tanh limit their inputs, so that NaN is lost."""
+    return any(not bool(np.isfinite(item.astype(np.float64)).all()) for item in _operands(case))
+
+
+@known("affine-grid-one", "AffineGrid")
+def _affine_grid(case: Case) -> bool:
+    """One position along an axis lies at 1 instead of -1."""
+    size = case.operand(1)
+    return size is not None and case.attribute("align_corners", 0) == 1 and 1 in size[2:]

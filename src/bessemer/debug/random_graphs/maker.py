@@ -124,8 +124,11 @@ class Maker:
         return value
 
     def _symbol(self, extent: int) -> str | None:
-        """A name for an extent at times: the same for equal extents, or one of its own."""
-        if self.chance(0.5):
+        """A name for an extent at times: the same for equal extents, or one of its own.
+
+        1 stays 1: a symbol that broadcasts for some values only has no type.
+        """
+        if extent == 1 or self.chance(0.4):
             return None
         own = f"S{self.counter}_{self.integer(0, 9)}_{extent}"
         return f"D{extent}" if self.chance(0.7) else own

@@ -48,7 +48,8 @@ _INNER = frozenset([
 # The number is the least size of what they add.
 _ABSOLUTE = {
     **dict.fromkeys(["Gelu", "Mish", "Swish", "SwiGLU", "Selu", "Elu", "Celu", "Softplus", "DFT",
-                     "STFT", "Range", "RotaryEmbedding", "MelWeightMatrix"], 0.0),
+                     "STFT", "Range", "RotaryEmbedding", "MelWeightMatrix", "Resize", "GridSample",
+                     "RoiAlign", "DeformConv"], 0.0),
     **dict.fromkeys(["HannWindow", "HammingWindow", "BlackmanWindow", "LogSoftmax",
                      "SoftmaxCrossEntropyLoss", "ReduceLogSumExp", "LSTM", "GRU", "RNN"], 1.0),
 }

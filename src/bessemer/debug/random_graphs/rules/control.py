@@ -6,7 +6,7 @@ import numpy as np
 from onnx import helper
 
 from bessemer.debug.random_graphs.maker import FLOATS, Maker, rule
-from bessemer.debug.random_graphs.models import onnx_dtype
+from bessemer.debug.random_graphs.models import onnx_dtype, schema_check
 from bessemer.debug.random_graphs.values import Reject, Value
 from bessemer.frontends import import_model
 from bessemer.ir.interpreter import REFERENCE_ERRORS, run_graph
@@ -130,6 +130,7 @@ def sequence(maker: Maker) -> None:
     y = maker.fresh(x.dtype, x.shape)
     if not x.data.size:
         raise Reject
+    schema_check("SequenceConstruct", maker.opset, [x.dtype], {})
     maker.counter += 1
     name = f"q{maker.counter}"
     maker.nodes.append(helper.make_node("SequenceConstruct", [x.name, y.name], [name],
