@@ -1,0 +1,88 @@
+"""Weights and tables of a few bits per element: MatMulNBits, GatherBlockQuantized."""
+
+from bessemer.core.dtypes import i8, u8
+from bessemer.frontends.onnx.contrib.table import Draft, contrib
+from bessemer.ir.graph import Value
+
+
+@contrib(
+    "MatMulNBits", becomes=("BlockMatMul", "SpreadBits", "UnpackBits", "Slice", "Reshape", "Add")
+)
+def matmul_n_bits(
+    d: Draft, a: Value, b: Value, scales: Value, zeros: Value | None, group_index: Value | None,
+    bias: Value | None, *, K: int, N: int, block_size: int, bits: int = 4,
+    accuracy_level: int = 0, weight_prepacked: int = 0,
+) -> None:
+    """BlockMatMul, which packs differently and has its zero points unpacked; plus a bias.
+
+    The accuracy level allows less than f32, it does not ask for it.
+    """
+    if group_index is not None:
+        d.refuse("group_idx")
+    if weight_prepacked:
+        d.refuse("weight_prepacked")
+    if bits not in (2, 4, 8):
+        d.refuse(f"bits {bits}")
+    rows = d.constant([N, -1])
+    if len(d.dims(scales, 1, 2)) == 1:
+        scales = d.op("Reshape", scales, rows)
+    if zeros is not None:
+        if len(d.dims(zeros, 1, 2)) == 1:
+            zeros = d.op("Reshape", zeros, rows)
+        if not zeros.tensor.dtype.is_float and bits < 8:
+            blocks = -(-K // block_size)
+            zeros = d.op("Slice", d.op("UnpackBits", zeros, bits=bits), d.constant([0]),
+                         d.constant([blocks]), d.constant([1]))
+    packed = b if bits == 8 else d.op("SpreadBits", b, bits=bits)
+    product = d.op("BlockMatMul", a, packed, scales, zeros, K=K, N=N, bits=bits,
+                   block_size=block_size, name=d.outputs[0] if bias is None else "")
+    if bias is not None:
+        d.op("Add", product, bias, name=d.outputs[0])
+
+
+@contrib(
+    "GatherBlockQuantized",
+    becomes=(
+        "Gather", "UnpackBits", "Slice", "Expand", "Shape", "DequantizeLinear", "GreaterOrEqual",
+        "Less", "And", "Where", "Unsqueeze", "Cast",
+    ),
+)
+def gather_block_quantized(
+    d: Draft, data: Value, indices: Value, scales: Value, zeros: Value | None, *,
+    bits: int = 4, block_size: int = 128, gather_axis: int = 0, quantize_axis: int = 1,
+) -> None:
+    """Rows of a quantised table as floats; an index outside of the table gives zeros."""
+    dtype = data.tensor.dtype
+    if dtype.is_float:
+        d.refuse(f"a table of {dtype}")
+    rank = d.type(data).rank
+    taken, blocked = gather_axis % rank, quantize_axis % rank
+    if taken == blocked:
+        d.refuse("a gather_axis that is the quantize_axis")
+    extent = d.size(data, taken)
+    inside = d.op("And",
+                  d.op("GreaterOrEqual", indices, d.constant(-extent, indices.tensor.dtype)),
+                  d.op("Less", indices, d.constant(extent, indices.tensor.dtype)))
+    places = d.op("Where", inside, indices, d.constant(0, indices.tensor.dtype))
+
+    def rows_of(table: Value) -> Value:
+        # Gather knows no 4-bit integers.
+        wide = d.cast(table, i8 if table.tensor.dtype.kind == "int" else u8)
+        return d.op("Gather", wide, places, axis=taken)
+
+    rows, steps = rows_of(data), d.op("Gather", scales, places, axis=taken)
+    offsets = None if zeros is None else rows_of(zeros)
+    if dtype == u8 and bits < 8:
+        rows = d.op("UnpackBits", rows, bits=bits)
+        if offsets is not None:
+            known = d.size(scales, rank - 1)
+            offsets = d.op("Slice", d.op("UnpackBits", offsets, bits=bits), d.constant([0]),
+                           d.constant([known]), d.constant([-1]))
+    if offsets is None and dtype == u8:
+        offsets = d.op("Expand", d.constant(1 << (bits - 1), u8), d.op("Shape", steps))
+    more = d.type(indices).rank - 1
+    axis = blocked + more if blocked > taken else blocked
+    real = d.op("DequantizeLinear", rows, steps, offsets, axis=axis, block_size=block_size)
+    behind = d.constant(range(-(rank - 1 - taken), 0))
+    shown = d.op("Unsqueeze", inside, behind) if rank - 1 > taken else inside
+    d.op("Where", shown, real, d.constant(0, scales.tensor.dtype), name=d.outputs[0])
