@@ -5,7 +5,7 @@ from collections import defaultdict
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 from onnx_models import info, model, run
 
 from bessemer.core.errors import ModelFormatError
@@ -191,6 +191,25 @@ def test_scan_over_batch():
     final, every = run(proto, np.zeros((1, 2), np.float32), x)
     assert every.tolist() == x.cumsum(1).tolist()
     assert final.tolist() == x.sum(1).tolist()
+
+
+@pytest.mark.parametrize("backwards", [0, 1])
+def test_scan_over_batch_of_other_lengths(backwards):
+    body = helper.make_graph(
+        [helper.make_node("Add", ["s", "v"], ["t"]), helper.make_node("Identity", ["t"], ["o"])],
+        "body", [info("s", [2]), info("v", [2])], [info("t", [2]), info("o", [2])])
+    node = helper.make_node("Scan", ["lens", "init", "x"], ["final", "all"], num_scan_inputs=1,
+                            body=body, directions=[backwards])
+    proto = model([node], [("lens", [2], TensorProto.INT64), ("init", [2, 2]), ("x", [2, 4, 2])],
+                  [("final", None), ("all", None)], opset=8)
+    x = np.arange(16, dtype=np.float32).reshape(2, 4, 2)
+    final, every = run(proto, np.array([3, 1]), np.ones((2, 2), np.float32), x)
+    expected = np.zeros_like(x)
+    for entry, length in enumerate((3, 1)):
+        part = x[entry, :length][:: -1 if backwards else 1]
+        expected[entry, :length] = 1 + part.cumsum(0)
+        assert final[entry].tolist() == (1 + part.sum(0)).tolist()
+    assert every.tolist() == expected.tolist()
 
 
 def test_old_models_say_what_is_missing():
