@@ -9,7 +9,8 @@ from bessemer.core.errors import InputError, ShapeError
 from bessemer.core.registry import OPERATORS
 from bessemer.ir.operator import Operator, outputs_of
 from bessemer.ir.types import TensorType
-from bessemer.ops.ml_features import LabelEncoder, OneHotEncoder
+from bessemer.ops.ml_features import OneHotEncoder
+from bessemer.ops.ml_labels import LabelEncoder
 from bessemer.ops.ml_linear import LinearRegressor, transform_scores
 from bessemer.ops.ml_svm import SVMRegressor
 from bessemer.ops.ml_tree import TreeEnsembleRegressor

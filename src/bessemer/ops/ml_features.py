@@ -1,17 +1,18 @@
 """Feature operators of ai.onnx.ml: scaling, encoding, selecting columns, filling gaps."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from bessemer import te
-from bessemer.core.dtypes import DType, dtype_from_numpy, f32, i64, string
+from bessemer.core.dtypes import dtype_from_numpy, f32, f64, i64
 from bessemer.core.errors import InputError, ShapeError
 from bessemer.core.shapes import Dim
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.checks import same_dim
-from bessemer.ops.dims import Array
+from bessemer.ops.dims import Array, extent
 from bessemer.ops.quantize import require_compiled
 from bessemer.te import Expr, Tensor
 
@@ -100,6 +101,8 @@ class Imputer(Operator):
     replaced_value_float: float = 0.0
     replaced_value_int64: int = 0
 
+    fusion = FusionClass.INJECTIVE
+
     def infer(self, x: TensorType) -> TensorType:
         values = self.imputed_value_floats or self.imputed_value_int64s
         if not values:
@@ -117,10 +120,24 @@ class Imputer(Operator):
             hit = np.asarray(x == self.replaced_value_int64)
         return np.where(hit, fill, x)
 
+    def lower(self, x: Tensor, **_: Any) -> Tensor:
+        floats = x.dtype.is_float
+        values = self.imputed_value_floats if floats else self.imputed_value_int64s
+        old = self.replaced_value_float if floats else self.replaced_value_int64
+        fill = te.table(_per_column(values, x.dtype.numpy), "fill")
+
+        def body(*i: Expr) -> Expr:
+            hit = te.isnan(x[i]) if np.isnan(old) else te.equal(x[i], old)
+            return te.where(hit, fill[i[-1] if len(values) > 1 else 0], x[i])
+
+        return te.compute(x.dtype, x.shape, body, "imputed")
+
     samples = (
         sample(np.array([[1, np.nan], [np.nan, 2]], np.float32), imputed_value_floats=(5.0, 6.0),
                replaced_value_float=float("nan")),
         sample("i64[2,3]", imputed_value_int64s=(7,), replaced_value_int64=1),
+        sample("i32[3,7]", imputed_value_int64s=tuple(range(7)), low=-1, high=1),
+        sample(np.array([0.0, 1, -0.0], np.float32), imputed_value_floats=(5.0,)),
     )
 
 
@@ -133,6 +150,8 @@ class Normalizer(Operator):
     """
 
     norm: str = "MAX"
+
+    fusion = FusionClass.REDUCTION
 
     def infer(self, x: TensorType) -> TensorType:
         if self.norm not in ("MAX", "L1", "L2"):
@@ -149,7 +168,25 @@ class Normalizer(Operator):
             size = np.sqrt((values * values).sum(axis=-1, keepdims=True))
         return (values / np.where(size == 0, 1, size)).astype(np.float32)
 
+    def lower(self, x: Tensor, **_: Any) -> Tensor:
+        k = te.reduce_axis(x.shape[-1])
+
+        def size_body(*o: Expr) -> Expr:
+            value = te.cast(x[(*o, k)], f64)
+            if self.norm == "MAX":
+                return te.max_(value, k)
+            return te.sum_(te.abs_(value) if self.norm == "L1" else value * value, k)
+
+        size = te.compute(f64, x.shape[:-1], size_body, "size")
+
+        def body(*i: Expr) -> Expr:
+            row = te.sqrt(size[i[:-1]]) if self.norm == "L2" else size[i[:-1]]
+            return te.cast(te.cast(x[i], f64) / te.where(te.equal(row, 0.0), 1.0, row), f32)
+
+        return te.compute(f32, x.shape, body, "normalized")
+
     samples = (
+        sample("i32[3,17]", norm="L1"), sample("f32[5,9]", norm="L2"), sample("f32[7]"),
         sample("f32[2,3]"), sample("f64[2,3]", norm="L1"), sample("i64[4]", norm="L2"),
         sample(np.zeros((2, 2), np.float32), norm="L2"),
     )
@@ -166,6 +203,8 @@ class Scaler(Operator):
     offset: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
 
+    fusion = FusionClass.INJECTIVE
+
     def infer(self, x: TensorType) -> TensorType:
         if x.shape == ():
             raise ShapeError("x is a scalar; a row of features expected")
@@ -178,7 +217,24 @@ class Scaler(Operator):
         scale = _per_column(self.scale or (1.0,), np.float32)
         return np.asarray((x - offset) * scale).astype(np.float32)
 
+    def lower(self, x: Tensor, **_: Any) -> Tensor:
+        # As numpy combines x with f32 numbers.
+        stage = dtype_from_numpy(np.result_type(x.dtype.numpy, np.float32))
+
+        def parameter(values: tuple[float, ...], neutral: float) -> Callable[[Expr], Expr]:
+            table = te.table(_per_column(values or (neutral,), np.float32), "parameter")
+            return lambda c: te.cast(table[c if len(values) > 1 else 0], stage)
+
+        offset, scale = parameter(self.offset, 0.0), parameter(self.scale, 1.0)
+
+        def body(*i: Expr) -> Expr:
+            moved = te.cast(x[i], stage) - offset(i[-1])
+            return te.cast(moved * scale(i[-1]), f32)
+
+        return te.compute(f32, x.shape, body, "scaled")
+
     samples = (
+        sample("i32[3,7]", offset=tuple(range(7)), scale=(0.1,)),
         sample("f32[2,3]", offset=(1.0, 2.0, 3.0), scale=(0.5, 1.0, 2.0)),
         sample("i64[2,3]", offset=(1.0,), scale=(0.5,)), sample("f64[3]"),
     )
@@ -193,6 +249,8 @@ class FeatureVectorizer(Operator):
     """
 
     inputdimensions: tuple[int, ...] = ()
+
+    fusion = FusionClass.INJECTIVE
 
     def _width(self, position: int, x: TensorType) -> Dim:
         if position < len(self.inputdimensions):
@@ -217,7 +275,24 @@ class FeatureVectorizer(Operator):
             parts.append(np.pad(row[:, :width], ((0, 0), (0, gap))))
         return np.concatenate(parts, axis=1).astype(np.float32)
 
+    def lower(self, *values: Tensor, types: Any = (), **_: Any) -> Tensor:
+        widths = [extent(self._width(k, TensorType(x.dtype, x.shape)))
+                  for k, x in enumerate(values)]
+        ends = np.cumsum(widths).tolist()
+
+        def body(row: Expr, column: Expr) -> Expr:
+            result: Expr = te.const(0.0, f32)
+            for x, end, width in reversed(list(zip(values, ends, widths, strict=True))):
+                # Clipped, because the side of a select that is not taken is still an index.
+                place = te.maximum(column - (end - width), 0)
+                value = x.at(row, place, fill=0) if x.rank > 1 else x.at(place, fill=0)
+                result = te.where(column < end, te.cast(value, f32), result)
+            return result
+
+        return te.compute(f32, types[0].dims, body, "features")
+
     samples = (
+        sample("f64[5,3]", "i64[5,9]", "f32[5,2]", inputdimensions=(5, 4, 2)),
         sample("f32[2,3]", "f32[2,2]", inputdimensions=(3, 2)), sample("i64[3]", "i64[1]"),
     )
 
@@ -234,6 +309,8 @@ class OneHotEncoder(Operator):
     cats_strings: tuple[str, ...] = ()
     zeros: int = 1
 
+    fusion = FusionClass.INJECTIVE
+
     def infer(self, x: TensorType) -> TensorType:
         count = len(self.cats_int64s or self.cats_strings)
         return TensorType(f32, None if x.shape is None else (*x.shape, count))
@@ -248,109 +325,19 @@ class OneHotEncoder(Operator):
             raise InputError("an element is none of the categories")
         return np.asarray(hits, np.float32)
 
+    def lower(self, x: Tensor, **_: Any) -> Tensor:
+        if not self.cats_int64s or not self.zeros:
+            raise Unlowerable("OneHotEncoder of strings, or that must refuse unknown categories")
+        table = te.table(np.asarray(self.cats_int64s, np.int64), "categories")
+
+        def body(*i: Expr) -> Expr:
+            return te.cast(te.equal(te.cast(x[i[:-1]], i64), table[i[-1]]), f32)
+
+        return te.compute(f32, (*x.shape, len(self.cats_int64s)), body, "onehot")
+
     samples = (
+        sample("f32[3,5]", cats_int64s=(-1, 0, 7, 1)), sample("i32[7]", cats_int64s=(2,)),
         sample(np.array([[1, 3], [2, 9]]), cats_int64s=(1, 2, 3)),
         sample(np.array(["b", "z"], object), cats_strings=("a", "b")),
         sample(np.array([1.0, 2.0], np.float32), cats_int64s=(1, 2), zeros=0),
-    )
-
-
-@operator("ai.onnx.ml.LabelEncoder")
-class LabelEncoder(Operator):
-    """Maps each element by a table; elements that are no key get the default.
-
-    Shapes: x [*] -> y [*].
-    Source: ai.onnx.ml LabelEncoder-4.
-    """
-
-    default_float: float = -0.0
-    default_int64: int = -1
-    default_string: str = "_Unused"
-    default_tensor: Array | None = None
-    keys_floats: tuple[float, ...] = ()
-    keys_int64s: tuple[int, ...] = ()
-    keys_strings: tuple[str, ...] = ()
-    keys_tensor: Array | None = None
-    values_floats: tuple[float, ...] = ()
-    values_int64s: tuple[int, ...] = ()
-    values_strings: tuple[str, ...] = ()
-    values_tensor: Array | None = None
-
-    def _values(self) -> tuple[list[Any], DType, Any]:
-        """The values, their dtype and the default."""
-        if self.values_tensor is not None:
-            dtype = dtype_from_numpy(self.values_tensor.dtype)
-            default: Any = {"string": "_Unused", "f32": -0.0, "f64": -0.0}.get(dtype.name, -1)
-            if self.default_tensor is not None:
-                default = self.default_tensor.reshape(-1)[0]
-            return self.values_tensor.reshape(-1).tolist(), dtype, default
-        if self.values_strings:
-            return list(self.values_strings), string, self.default_string
-        if self.values_floats:
-            return list(self.values_floats), f32, self.default_float
-        return list(self.values_int64s), i64, self.default_int64
-
-    def _keys(self) -> list[Any]:
-        if self.keys_tensor is not None:
-            return list(self.keys_tensor.reshape(-1).tolist())
-        return list(self.keys_strings or self.keys_floats or self.keys_int64s)
-
-    def infer(self, x: TensorType) -> TensorType:
-        values, dtype, _ = self._values()
-        if len(values) != len(self._keys()):
-            raise ShapeError(f"{len(self._keys())} keys for {len(values)} values")
-        return TensorType(dtype, x.shape)
-
-    def reference(self, x: Array) -> Array:
-        values, dtype, default = self._values()
-        # NaN is unequal to itself, so one stand-in serves for all NaNs.
-        table = {_key(key): value for key, value in zip(self._keys(), values, strict=True)}
-        flat = [table.get(_key(item), default) for item in x.reshape(-1).tolist()]
-        return np.asarray(flat, dtype.numpy).reshape(x.shape)
-
-    samples = (
-        sample(np.array([["a", "c"], ["b", "a"]], object), keys_strings=("a", "b"),
-               values_int64s=(5, 6)),
-        sample(np.array([1.5, np.nan, 3], np.float32), keys_floats=(1.5, float("nan")),
-               values_strings=("x", "y")),
-        sample(np.array([1, 2, 3]), keys_int64s=(1, 3), values_floats=(0.5, 0.25),
-               default_float=9.0),
-        sample(np.array([1, 2]), keys_tensor=np.array([1]), values_tensor=np.array([2.5])),
-    )
-
-
-def _key(item: Any) -> Any:
-    return "nan" if isinstance(item, float) and item != item else item
-
-
-@operator("ai.onnx.ml.CategoryMapper")
-class CategoryMapper(Operator):
-    """Strings to integers or back, by two parallel lists.
-
-    Shapes: x [*] -> y [*].
-    Source: ai.onnx.ml CategoryMapper-1.
-    """
-
-    cats_int64s: tuple[int, ...] = ()
-    cats_strings: tuple[str, ...] = ()
-    default_int64: int = -1
-    default_string: str = "_Unused"
-
-    def infer(self, x: TensorType) -> TensorType:
-        if len(self.cats_int64s) != len(self.cats_strings):
-            raise ShapeError("cats_int64s and cats_strings differ in length")
-        return TensorType(i64 if x.dtype == string else string, x.shape)
-
-    def reference(self, x: Array) -> Array:
-        if x.dtype.kind in "OU":
-            codes = dict(zip(self.cats_strings, self.cats_int64s, strict=True))
-            flat: list[Any] = [codes.get(item, self.default_int64) for item in x.reshape(-1)]
-            return np.asarray(flat, np.int64).reshape(x.shape)
-        names = dict(zip(self.cats_int64s, self.cats_strings, strict=True))
-        flat = [names.get(item, self.default_string) for item in x.reshape(-1).tolist()]
-        return np.asarray(flat, object).reshape(x.shape)
-
-    samples = (
-        sample(np.array(["a", "z"], object), cats_strings=("a", "b"), cats_int64s=(1, 2)),
-        sample(np.array([[2, 7]]), cats_strings=("a", "b"), cats_int64s=(1, 2)),
     )

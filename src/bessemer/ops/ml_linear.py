@@ -199,7 +199,8 @@ class LinearClassifier(Operator):
 
     samples = (
         sample("f32[9,5]", coefficients=tuple((k * 7 % 11 - 5) / 4 for k in range(20)), outputs=2,
-               classlabels_ints=(2, 4, 6, 8), post_transform="LOGISTIC"),
+               classlabels_ints=(2, 4, 6, 8), intercepts=(0.1, 0.0, -0.2, 0.3),
+               post_transform="LOGISTIC"),
         sample("f32[3,2]", coefficients=(0.5, -1.0, 1.0, 1.0, 0.2, 0.3), intercepts=(0.1, 0.2, 0.0),
                classlabels_ints=(3, 5, 7), outputs=2),
         sample("f32[3,2]", coefficients=(0.5, -1.0), classlabels_strings=("no", "yes"),

@@ -1,15 +1,25 @@
 """Tree ensembles of ai.onnx.ml: TreeEnsemble, TreeEnsembleClassifier, TreeEnsembleRegressor."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from bessemer import te
 from bessemer.core.dtypes import f32, i64, string
 from bessemer.core.errors import InputError, ShapeError
-from bessemer.ir.operator import Operator, operator, sample
+from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.dims import Array
+from bessemer.ops.ml_expressions import (
+    Rows,
+    as_f32,
+    best_of,
+    label_of,
+    shifted_by,
+    transformed,
+    two_columns,
+)
+from bessemer.ops.ml_forest import LEAF, MEMBER, MODES, Forest
 from bessemer.ops.ml_linear import (
     TRANSFORMS,
     as_rows,
@@ -19,61 +29,7 @@ from bessemer.ops.ml_linear import (
     rows_of,
     transform_scores,
 )
-
-_MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ",
-          "BRANCH_MEMBER", "LEAF")
-_LEAF = _MODES.index("LEAF")
-_MEMBER = _MODES.index("BRANCH_MEMBER")
-
-
-@dataclass
-class Forest:
-    """All trees as parallel arrays over nodes; `votes` holds (node, target, weight) of leaves."""
-
-    feature: Array
-    mode: Array
-    split: Array
-    yes: Array
-    no: Array
-    missing: Array
-    roots: list[int]
-    votes: list[tuple[int, int, float]]
-    members: dict[int, Array] = field(default_factory=dict)
-
-    def leaves(self, x: Array) -> Array:
-        """The leaf that each row of x reaches in each tree [n, trees]."""
-        place = np.tile(np.asarray(self.roots, np.int64), (len(x), 1))
-        rows = np.arange(len(x))[:, None]
-        # A path cannot be longer than there are nodes, unless the model has a cycle.
-        for _ in range(len(self.mode) + 1):
-            inner = self.mode[place] != _LEAF
-            if not inner.any():
-                return place
-            values = x[rows, self.feature[place]]
-            place = np.where(inner, self._next(place, values), place)
-        raise InputError("the trees have a cycle")
-
-    def _next(self, place: Array, values: Array) -> Array:
-        limit, mode = self.split[place], self.mode[place]
-        tests = [values <= limit, values < limit, values >= limit, values > limit,
-                 values == limit, values != limit]
-        taken = np.select([mode == k for k in range(len(tests))], tests, False)
-        for node, members in self.members.items():
-            taken = np.where(place == node, np.isin(values, members), taken)
-        taken = np.where(np.isnan(values) & (self.missing[place] != 0), True, taken)
-        return np.where(taken, self.yes[place], self.no[place])
-
-    def scores(self, x: Array, targets: int, aggregate: str) -> Array:
-        """Votes of the reached leaves, joined over the trees [n, targets] in f64."""
-        table = np.full((len(self.mode), targets), np.nan)
-        for node, target, weight in self.votes:
-            table[node, target] = np.nan_to_num(table[node, target]) + weight
-        found = table[self.leaves(x)]
-        if aggregate in ("SUM", "AVERAGE"):
-            total = np.nansum(found, axis=1)
-            return np.asarray(total / max(len(self.roots), 1) if aggregate == "AVERAGE" else total)
-        pick = np.fmin if aggregate == "MIN" else np.fmax
-        return np.asarray(np.nan_to_num(pick.reduce(found, axis=1)))
+from bessemer.te import Expr, Tensor
 
 
 def make_forest(op: Any, prefix: str) -> Forest:
@@ -85,17 +41,17 @@ def make_forest(op: Any, prefix: str) -> Forest:
     number = {key: k for k, key in enumerate(zip(op.nodes_treeids, op.nodes_nodeids, strict=True))}
     values = op.nodes_values_as_tensor
     split = np.asarray(op.nodes_values if values is None else values, np.float64)
-    modes = np.asarray([_MODES.index(mode) for mode in op.nodes_modes], np.int64)
+    modes = np.asarray([MODES.index(mode) for mode in op.nodes_modes], np.int64)
     children: list[Array] = []
     for ids in (op.nodes_truenodeids, op.nodes_falsenodeids):
         place = [
-            0 if mode == _LEAF else number.get((tree, child), -1)
+            0 if mode == LEAF else number.get((tree, child), -1)
             for tree, child, mode in zip(op.nodes_treeids, ids, modes.tolist(), strict=True)
         ]
         if -1 in place:
             raise InputError(f"node {place.index(-1)} of the trees has a child that is missing")
         children.append(np.asarray(place, np.int64))
-    targets = set(children[0][modes != _LEAF]) | set(children[1][modes != _LEAF])
+    targets = set(children[0][modes != LEAF]) | set(children[1][modes != LEAF])
     roots = [k for k in range(count) if k not in targets]
     weights = getattr(op, f"{prefix}_weights_as_tensor")
     weights = getattr(op, f"{prefix}_weights") if weights is None else weights.tolist()
@@ -125,6 +81,16 @@ _STUMPS: dict[str, Any] = {
     "nodes_featureids": (0, 0, 0, 1, 0, 0), "nodes_values": (0.25, 0.0, 0.0, -0.5, 0.0, 0.0),
     "nodes_modes": ("BRANCH_LEQ", "LEAF", "LEAF", "BRANCH_GT", "LEAF", "LEAF"),
     "nodes_truenodeids": (1, 0, 0, 1, 0, 0), "nodes_falsenodeids": (2, 0, 0, 2, 0, 0),
+}
+
+
+_COMB: dict[str, Any] = {
+    # One tree of three levels that tests by two modes and sends NaN both ways.
+    "nodes_treeids": (0,) * 7, "nodes_nodeids": tuple(range(7)),
+    "nodes_featureids": (2, 0, 0, 0, 1, 0, 0), "nodes_values": (0.5, 0, -0.25, 0, 0.75, 0, 0),
+    "nodes_modes": ("BRANCH_LEQ", "LEAF", "BRANCH_GTE", "LEAF", "BRANCH_LEQ", "LEAF", "LEAF"),
+    "nodes_truenodeids": (1, 0, 3, 0, 5, 0, 0), "nodes_falsenodeids": (2, 0, 4, 0, 6, 0, 0),
+    "nodes_missing_value_tracks_true": (0, 0, 1, 0, 0, 0, 0),
 }
 
 
@@ -158,6 +124,8 @@ class TreeEnsembleRegressor(Operator):
     target_weights: tuple[float, ...] = ()
     target_weights_as_tensor: Array | None = None
 
+    fusion = FusionClass.REDUCTION
+
     def infer(self, x: TensorType) -> TensorType:
         check_transform(self.post_transform)
         return TensorType(f32, None if x.shape is None else (rows_of(x), self.n_targets))
@@ -169,7 +137,17 @@ class TreeEnsembleRegressor(Operator):
             scores = scores + base
         return transform_scores(scores, self.post_transform).astype(np.float32)
 
+    def lower(self, x: Tensor, **_: Any) -> Tensor:
+        forest = make_forest(self, "target")
+        scores = forest.score_tensor(Rows(x), self.n_targets, self.aggregate_function)
+        if (base := _base(self)).size:
+            scores = shifted_by(scores, base)
+        return as_f32(transformed(scores, self.post_transform))
+
     samples = (
+        sample("f32[37,3]", **_COMB, target_treeids=(0, 0, 0, 0), target_nodeids=(1, 3, 5, 6),
+               target_ids=(0, 0, 0, 0), target_weights=(0.5, 1.5, -1.0, 2.0),
+               aggregate_function="MIN"),
         sample("f32[7,2]", **_STUMPS, target_treeids=(0, 0, 1, 1), target_nodeids=(1, 2, 1, 2),
                target_ids=(0, 0, 0, 0), target_weights=(0.5, 1.5, -1.0, 2.0)),
         sample("f64[7,2]", **_STUMPS, target_treeids=(0, 0, 1, 1), target_nodeids=(1, 2, 1, 2),
@@ -208,6 +186,8 @@ class TreeEnsembleClassifier(Operator):
     nodes_values_as_tensor: Array | None = None
     post_transform: str = "NONE"
 
+    fusion = FusionClass.REDUCTION
+
     def _classes(self) -> int:
         return max(len(self.classlabels_int64s), len(self.classlabels_strings))
 
@@ -240,7 +220,35 @@ class TreeEnsembleClassifier(Operator):
             labels = label_array(best, self.classlabels_int64s, self.classlabels_strings)
         return labels, scores.astype(np.float32)
 
+    def lower(self, x: Tensor, **_: Any) -> tuple[Tensor, Tensor]:
+        if self.classlabels_strings:
+            raise Unlowerable("class labels that are strings")
+        classes = max(self._classes(), max(self.class_ids, default=0) + 1)
+        scores = make_forest(self, "class").score_tensor(Rows(x), classes, "SUM")
+        base, transform = _base(self), self.post_transform
+        if self._is_binary():
+            votes, column = scores, self.class_ids[0]
+            single = te.compute(votes.dtype, (votes.shape[0], 1),
+                                lambda r, _: votes[r, column], "single")
+            scores = shifted_by(single, base[-1:]) if base.size else single
+            scores = two_columns(scores, complement=transform in ("NONE", "PROBIT"))
+        elif base.size:
+            scores = shifted_by(scores, base)
+        scores = transformed(scores, transform)
+        best = best_of(scores)
+
+        def body(r: Expr) -> Expr:
+            if self._classes() != 1:
+                return label_of(best[r], self.classlabels_int64s, ())
+            label = te.const((self.classlabels_int64s or (1,))[0], i64)
+            return te.where(te.equal(best[r], 1), label, 0)
+
+        return te.compute(i64, best.shape, body, "labels"), as_f32(scores)
+
     samples = (
+        sample("f32[37,3]", **_COMB, class_treeids=(0, 0, 0, 0), class_nodeids=(1, 3, 5, 6),
+               class_ids=(0, 0, 0, 0), class_weights=(0.5, -0.5, 0.25, 0.1), outputs=2,
+               classlabels_int64s=(4, 7), base_values=(0.125,), post_transform="LOGISTIC"),
         sample("f32[7,2]", **_STUMPS, class_treeids=(0, 0, 1, 1), class_nodeids=(1, 2, 1, 2),
                class_ids=(0, 1, 2, 0), class_weights=(0.5, 1.5, 1.0, 0.25),
                classlabels_int64s=(4, 5, 6), post_transform="SOFTMAX", outputs=2),
@@ -275,9 +283,14 @@ class TreeEnsemble(Operator):
     post_transform: int = 0
     tree_roots: tuple[int, ...] = ()
 
+    fusion = FusionClass.REDUCTION
+
     def infer(self, x: TensorType) -> TensorType:
         if self.nodes_modes is None or self.nodes_splits is None or self.leaf_weights is None:
             raise ShapeError("nodes_modes, nodes_splits and leaf_weights must be given")
+        for name, most in (("aggregate_function", 3), ("post_transform", len(TRANSFORMS) - 1)):
+            if not 0 <= getattr(self, name) <= most:
+                raise ShapeError(f"{name} is {getattr(self, name)}; 0 to {most} expected")
         return x.with_shape(None if x.shape is None else (rows_of(x), self.n_targets))
 
     def _forest(self) -> Forest:
@@ -296,7 +309,7 @@ class TreeEnsemble(Operator):
         missing = self.nodes_missing_value_tracks_true or (0,) * inner
         return Forest(
             np.concatenate([np.asarray(self.nodes_featureids, np.int64), pad]),
-            np.concatenate([modes, pad + _LEAF]),
+            np.concatenate([modes, pad + LEAF]),
             np.concatenate([self.nodes_splits.astype(np.float64), pad]),
             children(self.nodes_truenodeids, self.nodes_trueleafs),
             children(self.nodes_falsenodeids, self.nodes_falseleafs),
@@ -312,13 +325,19 @@ class TreeEnsemble(Operator):
             return {}
         ends = np.flatnonzero(np.isnan(self.membership_values))
         sets = np.split(self.membership_values, ends)
-        nodes = np.flatnonzero(modes == _MEMBER).tolist()
+        nodes = np.flatnonzero(modes == MEMBER).tolist()
         return {node: part[~np.isnan(part)] for node, part in zip(nodes, sets, strict=False)}
 
     def reference(self, x: Array) -> Array:
         aggregate = ("AVERAGE", "SUM", "MIN", "MAX")[self.aggregate_function]
         scores = self._forest().scores(as_rows(x), self.n_targets, aggregate)
         return transform_scores(scores, TRANSFORMS[self.post_transform]).astype(x.dtype)
+
+    def lower(self, x: Tensor, **_: Any) -> Tensor:
+        aggregate = ("AVERAGE", "SUM", "MIN", "MAX")[self.aggregate_function]
+        scores = self._forest().score_tensor(Rows(x), self.n_targets, aggregate)
+        result = transformed(scores, TRANSFORMS[self.post_transform])
+        return te.compute(x.dtype, result.shape, lambda *i: te.cast(result[i], x.dtype), "result")
 
     samples = (
         sample(
