@@ -15,6 +15,8 @@ _SCALED = {
     "gpt2_prefill": ZooOptions(width=0.25, layers=2, size=32),
     "vit_b16": ZooOptions(width=0.25, layers=2, size=64),
     "mlp": ZooOptions(width=0.25),
+    "lstm": ZooOptions(width=0.25, size=8),
+    "bilstm": ZooOptions(width=0.25, size=8),
 }
 
 
@@ -39,7 +41,7 @@ def test_full_size_agrees(name):
     check(make_model(name))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "bert_base"])
+@pytest.mark.parametrize("name", ["resnet18", "bert_base", "bilstm"])
 def test_batch_agrees(name):
     options = scaled(name)
     check(make_model(name, ZooOptions(3, options.width, options.layers, options.size)))

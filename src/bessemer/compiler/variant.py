@@ -219,16 +219,21 @@ class _Lowering:
             or bool(symbols_of(value) - self.partition.symbols)
 
     def _choose_outputs(self, drafts: list[_StepDraft]) -> None:
-        """Outputs that a step can write straight into the caller's memory."""
-        produced = {id(value) for draft in drafts for value in draft.group.last.outputs}
-        seen: set[int] = set()
+        """Outputs that steps can write straight into the caller's memory.
+
+        What fills an output may have another name: a Reshape, or the pieces of a Concat.
+        """
+        produced = {id(self.storage.of(value).root) for draft in drafts
+                    for value in draft.group.last.outputs if not self._is_slot(value)}
         for k, value in enumerate(self.graph.outputs):
-            if id(value) not in produced or id(value) in seen or self._is_slot(value):
+            if self._is_slot(value):
                 continue
-            seen.add(id(value))
             where = self.storage.of(value)
-            if where.root is value and where.layout.is_plain:
-                self.direct[id(value)] = k
+            root = where.root
+            if id(root) in produced and id(root) not in self.direct and where.layout.is_plain \
+                    and where.offset == 0 \
+                    and where.layout.count(value.tensor.dims) == self.storage.extent(root):
+                self.direct[id(root)] = k
 
     def _root_key(self, operand_key: object) -> int | None:
         """The block that holds a value or temporary; None for constants, inputs and outputs."""
@@ -409,7 +414,7 @@ class _Lowering:
         return Binding(value.name, value.type.dtype.name, self._extents(value))
 
     def _output(self, k: int, value: Value) -> Binding:
-        source = None if self.direct.get(id(value)) == k else self._ref(value)
+        source = None if k in self.direct.values() else self._ref(value)
         if not isinstance(value.type, TensorType):
             return Binding(value.name, "", None, source)
         return Binding(value.name, value.type.dtype.name, self._extents(value), source)

@@ -113,6 +113,7 @@ class _Partitioner:
         self.groups: list[Group] = []
         self.notes: list[FusionNote] = []
         self.outputs = {id(value) for value in graph.outputs}
+        self.handed_over: set[int] = set()
         self.position = {id(node): k for k, node in enumerate(graph.nodes)}
         self.symbols = bound_symbols(graph.inputs)  # whose values are known at this node
 
@@ -124,6 +125,20 @@ class _Partitioner:
         order = {id(node): k for k, node in enumerate(self.graph.nodes)}
         self.groups.sort(key=lambda group: order[id(group.last)])
         return Partition(self.groups, self.notes, self.symbols)
+
+    def _may_alias(self, node: Node) -> bool:
+        """False for an output of the model whose memory is already an input or another output."""
+        root = node.inputs[0]
+        assert root is not None
+        while root.producer is not None and self.group_of[id(root.producer)].kind == "alias":
+            root = root.producer.inputs[0]
+            assert root is not None
+        if id(node.output) not in self.outputs:
+            return True
+        if root.producer is None or id(root) in self.outputs or id(root) in self.handed_over:
+            return False
+        self.handed_over.add(id(root))
+        return True
 
     def _new(self, kind: str, node: Node, reason: str = "") -> Group:
         group = Group(kind, [node], reason)
@@ -139,7 +154,7 @@ class _Partitioner:
             return self._new("shape", node, "its integers are extents, known with the shapes")
         if needs_no_copy(node):
             return self._new("placed", node, "its pieces lie inside its tensor")
-        if is_alias(node, self.outputs):
+        if is_alias(node) and self._may_alias(node):
             return self._new("alias", node, "the same bytes under another shape")
         try:
             self.expressions[id(node)] = expression_of(node)
@@ -314,14 +329,14 @@ def _moves(index: Expr) -> bool:
     return any(isinstance(node, (Var, Load)) for node in walk(index))
 
 
-def is_alias(node: Node, outputs: set[int]) -> bool:
+def is_alias(node: Node) -> bool:
     """True if the node's result is its input's memory under another shape or layout name."""
     x = node.inputs[0] if node.inputs else None
     if x is None or x.constant is not None or len(node.outputs) != 1:
         return False
     y = node.output
     if not isinstance(x.type, TensorType) or not isinstance(y.type, TensorType) \
-            or x.type.shape is None or y.type.shape is None or id(y) in outputs \
+            or x.type.shape is None or y.type.shape is None \
             or x.placement is not None or y.placement is not None:
         return False
     if x.layout is None or y.layout is None or x.type.dtype.kind == "string":

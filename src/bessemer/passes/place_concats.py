@@ -41,9 +41,14 @@ class PlaceConcats(GraphPass):
     def _place_concat(self, graph: Graph, node: Node) -> None:
         whole, pieces = node.output, [value for value in node.inputs if value is not None]
         axis = _axis(node, whole)
-        if axis is None or self._refuses_root(graph, node, whole):
+        if axis is None:
             return
-        if self._place_as_part(graph, node, pieces, axis):
+        reason = _foreign(graph, whole)
+        # Producers may write straight into the caller's memory of an output.
+        if reason and not graph.is_output(whole):
+            self.no(node, f"{whole.name} {reason}")
+            return
+        if not graph.is_output(whole) and self._place_as_part(graph, node, pieces, axis):
             return
         if len({id(piece) for piece in pieces}) != len(pieces):
             self.no(node, "it has one input twice")
