@@ -81,6 +81,18 @@ class Settings:
         default=3000,
         metadata=_meta(_integer(0, 1 << 30), "turns that an idle worker spins before it sleeps"),
     )
+    specialise: bool = field(
+        default=True,
+        metadata=_meta(_flag, "0 keeps engines with symbolic shapes from building variants"),
+    )
+    specialise_after: int = field(
+        default=3,
+        metadata=_meta(_integer(0, 1 << 30), "runs of one shape after which it gets a variant"),
+    )
+    max_variants: int = field(
+        default=4,
+        metadata=_meta(_integer(0, 1024), "variants for single shapes that an engine may hold"),
+    )
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:

@@ -100,7 +100,8 @@ class Signature:
             raise self._fail(f"missing input {_quoted(missing)}", inputs) from None
         if len(inputs) != len(values):
             extra = [str(name) for name in inputs if name not in self._names]
-            raise self._fail(f"unknown input {_quoted(extra)}", inputs)
+            raise self._fail(f"unknown input {_quoted(extra)} (initializers of a model are "
+                             "constants; build with keep_inputs=[...] to give them)", inputs)
         return values
 
     def _by_position(self, inputs: Any) -> list[Any]:

@@ -15,6 +15,7 @@ from bessemer.runtime.profile import Profile, Recorder
 from bessemer.runtime.program import Program
 from bessemer.runtime.runner import Outputs, Runner
 from bessemer.runtime.symbolic import SymbolicRunner
+from bessemer.runtime.variants import Variants
 
 
 def make_runner(program: Program, signature: Signature, threads: int) -> Runner:
@@ -30,13 +31,18 @@ class ExecutionContext:
     `close` it.
     """
 
-    def __init__(self, program: Program, signature: Signature, threads: int) -> None:
+    def __init__(
+        self, program: Program, signature: Signature, threads: int,
+        variants: Variants | None = None,
+    ) -> None:
         self._program = program
         self._threads_wanted = threads
         self._lock = threading.Lock()
         self._executor: concurrent.futures.ThreadPoolExecutor | None = None
         self._closed = False
         self._runner = make_runner(program, signature, threads)
+        if isinstance(self._runner, SymbolicRunner):
+            self._runner.variants = variants
 
     # --- the public face -------------------------------------------------------------------------
 
@@ -71,21 +77,22 @@ class ExecutionContext:
         """Runs several times with time stamps at each step: where a typical run spends its time."""
         if runs < 1 or warmup < 0:
             raise InputError(f"runs={runs} must be at least 1 and warmup={warmup} at least 0")
-        recorder = Recorder(self._program)
         with self._lock:
             self._check_open()
-            self._runner.set_stamps(recorder)
+            runner = self._runner.prepared(inputs)
+            recorder = Recorder(runner.program)
+            runner.set_stamps(recorder)
             try:
                 for turn in range(warmup + runs):
                     start = time.perf_counter_ns()
-                    self._runner.run(inputs, None, recorder)
+                    runner.run(inputs, None, recorder)
                     spent = time.perf_counter_ns() - start
                     if turn >= warmup:
                         recorder.collect(spent)
             finally:
-                self._runner.set_stamps(None)
-            threads = self._runner.threads if self._runner.uses_threads else 1
-            return recorder.result(threads, self._runner.work())
+                runner.set_stamps(None)
+            threads = runner.threads if runner.uses_threads else 1
+            return recorder.result(threads, runner.work())
 
     def measured_peak_bytes(self, inputs: Any = None) -> int:
         """The end of the last arena byte that a run writes, found with two fill patterns.
@@ -95,17 +102,19 @@ class ExecutionContext:
         """
         with self._lock:
             self._check_open()
-            self._runner.prepare(inputs)
-            arenas = self._runner.arenas
+            runner = self._runner.prepared(inputs)
+            # With a recorder no other runner takes over.
+            recorder = Recorder(runner.program)
+            arenas = runner.arenas
             touched = [np.zeros(len(arena), bool) for arena in arenas]
             for pattern in (0xA5, 0x5A):
                 for arena in arenas:
                     arena[:] = pattern
-                self._runner.clear_zeroed()
-                self._runner.run(inputs)
+                runner.clear_zeroed()
+                runner.run(inputs, None, recorder)
                 for places, arena in zip(touched, arenas, strict=True):
                     places |= arena != pattern
-            self._runner.clear_zeroed()
+            runner.clear_zeroed()
         ends = [np.flatnonzero(places)[-1:] + 1 for places in touched]
         return sum(int(end.sum()) for end in ends)
 

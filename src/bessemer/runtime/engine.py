@@ -21,6 +21,7 @@ from bessemer.runtime.program import Program
 from bessemer.runtime.report import engine_report, engine_text
 from bessemer.runtime.runner import Outputs
 from bessemer.runtime.select import choose_variant
+from bessemer.runtime.variants import make_variants
 
 
 class Engine:
@@ -57,6 +58,8 @@ class Engine:
             self._unfit = error
         plan = self.plan
         self._signature = Signature(f"engine {plan.name!r}", plan.inputs, plan.outputs)
+        self._variants = None if self._program is None else make_variants(
+            data, self._variant, constants)
         self._context: ExecutionContext | None = None
         self._lock = threading.Lock()
 
@@ -129,11 +132,11 @@ class Engine:
 
     def inspect(self) -> str:
         """The engine as text: bindings, steps, memory, passes, where each source node went."""
-        return engine_text(self.plan, self._data, self.variant)
+        return engine_text(self.plan, self._data, self.variant, self.variants)
 
     def describe(self) -> dict[str, Any]:
         """The same as JSON values."""
-        return engine_report(self.plan, self._data, self.variant)
+        return engine_report(self.plan, self._data, self.variant, self.variants)
 
     # --- running ---------------------------------------------------------------------------------
 
@@ -153,7 +156,8 @@ class Engine:
         if wanted is None:
             built = self.plan.options.get("threads")
             wanted = check_threads(built) if isinstance(built, int) else None
-        return ExecutionContext(self._program, self._signature, wanted or default_threads())
+        return ExecutionContext(
+            self._program, self._signature, wanted or default_threads(), self._variants)
 
     def run(self, inputs: Any = None, *, outputs: Mapping[str, Any] | None = None) -> Outputs:
         """One inference, as `ExecutionContext.run`, in a context that the engine keeps."""
@@ -170,6 +174,32 @@ class Engine:
     def profile(self, inputs: Any = None, *, runs: int = 10, warmup: int = 2) -> Profile:
         """Time by step, as `ExecutionContext.profile`."""
         return self._own_context().profile(inputs, runs=runs, warmup=warmup)
+
+    # --- variants for single shapes --------------------------------------------------------------
+
+    @property
+    def variants(self) -> list[dict[str, Any]]:
+        """Static variants for single shapes: built, wanted, failed, and why."""
+        return [] if self._variants is None else self._variants.report()
+
+    def specialise(self, values: Mapping[str, int]) -> None:
+        """Builds a variant for these values of the symbols now; later runs of that shape use it.
+
+        Without this call shapes that are run often get one in the background. Results of a variant
+        may differ in the last bits.
+
+        Raises: InputError for wrong symbols or an engine without any; what building raises.
+        """
+        if self._variants is None:
+            raise InputError(
+                f"engine {self.name!r} stores no graph to specialise; build it with symbolic "
+                "dimensions, such as an input of shape (\"N\", 3, 224, 224)"
+            )
+        self._variants.build(self._variants.key_of(values))
+
+    def wait_specialised(self, timeout: float | None = None) -> bool:
+        """Waits until variants that are being built are ready; False after `timeout` seconds."""
+        return self._variants is None or self._variants.wait(timeout)
 
     def _own_context(self) -> ExecutionContext:
         context = self._context

@@ -1,15 +1,19 @@
 """The engine as text and as JSON values, for people and programs that look into it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from bessemer.engine.manifest import encode_plan
-from bessemer.engine.plan import EngineData, HostStep, KernelStep, Plan
+from bessemer.engine.plan import EngineData, HostStep, KernelStep, Plan, SymbolRecord
 from bessemer.runtime.bindings import shape_text
 
 
-def engine_report(plan: Plan, data: EngineData, variant: str | None) -> dict[str, Any]:
-    """Everything about the engine as JSON values."""
+def engine_report(
+    plan: Plan, data: EngineData, variant: str | None, shapes: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """Everything about the engine as JSON values; `shapes` are the variants for single shapes."""
     return {
+        "shape_variants": shapes,
         "variant": variant,
         "variants": {
             name: {
@@ -23,8 +27,10 @@ def engine_report(plan: Plan, data: EngineData, variant: str | None) -> dict[str
     }
 
 
-def engine_text(plan: Plan, data: EngineData, variant: str | None) -> str:
-    """The engine for people, one fact a line."""
+def engine_text(
+    plan: Plan, data: EngineData, variant: str | None, shapes: Sequence[dict[str, Any]] = ()
+) -> str:
+    """The engine for people, one fact a line; `shapes` are the variants for single shapes."""
     lines = [f"engine {plan.name}, format {plan.format_version}"]
     lines += [f"  input  {b.name}: {shape_text(b)}" for b in plan.inputs]
     lines += [f"  output {b.name}: {shape_text(b)}" for b in plan.outputs]
@@ -32,10 +38,28 @@ def engine_text(plan: Plan, data: EngineData, variant: str | None) -> str:
         used = " (in use)" if name == variant else ""
         needs = " ".join(data.requires.get(name, ())) or "nothing special"
         lines.append(f"  code   {name}{used}: {sum(map(len, objects))} bytes, needs {needs}")
+    lines += [_symbol(symbol) for symbol in plan.symbols]
+    lines += [f"  variant for {row['shape']}: {_state(row)}" for row in shapes]
     lines += [f"  option {key}: {value}" for key, value in sorted(plan.options.items())]
     lines += [f"  made with {key} {value}" for key, value in sorted(plan.versions.items())]
     lines += [f"  note   {note}" for note in plan.notes]
     return "\n".join(lines + _steps(plan) + _memory(plan, data) + _passes(plan) + _nodes(plan))
+
+
+def _symbol(symbol: SymbolRecord) -> str:
+    """A symbol with its limits, as a line."""
+    limits = f"{symbol.low} or more" if symbol.high is None else f"{symbol.low} to {symbol.high}"
+    usual = "" if symbol.hint is None else f", usually {symbol.hint}"
+    return f"  symbol {symbol.name}: {limits}{usual}"
+
+
+def _state(row: dict[str, Any]) -> str:
+    if row["state"] != "built":
+        return str(row["state"]) + (f", {row['why']}" if "why" in row else "")
+    return (
+        f"built in {row['build_seconds']:.1f} s, arena {row['arena_bytes']} bytes, "
+        f"{row['own_constant_bytes']} bytes of constants of its own"
+    )
 
 
 def _steps(plan: Plan) -> list[str]:

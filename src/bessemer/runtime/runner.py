@@ -80,8 +80,9 @@ class Runner:
         for ref in self.program.plan.zeroed:
             self._arena[ref.offset : ref.offset + int(ref.size_bytes)] = 0
 
-    def prepare(self, inputs: Any) -> None:
-        """Makes the memory ready for inputs of these shapes."""
+    def prepared(self, inputs: Any) -> "Runner":
+        """The runner that serves inputs of these shapes, with its memory ready for them."""
+        return self
 
     def work(self) -> dict[int, tuple[int, int]]:
         """Operations and bytes of the last run, of the steps where they depend on shapes."""

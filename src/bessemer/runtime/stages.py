@@ -38,9 +38,9 @@ class State:
     """An epoch for given values; `table` and what follows belong to the runner that holds it."""
 
     __slots__ = (
-        "arena_bytes", "arrivals", "fetches", "generation", "inputs", "numbers", "offsets",
-        "outputs", "parallel", "relative", "rooms", "runs", "segments", "specs", "table", "values",
-        "variant", "zeroed",
+        "arena_bytes", "arrivals", "counts", "fetches", "generation", "inputs", "numbers",
+        "offsets", "outputs", "parallel", "relative", "rooms", "segments", "specs", "table",
+        "values", "variant", "version", "zeroed",
     )
 
     def __init__(self, values: tuple[int, ...], numbers: list[int]) -> None:
@@ -60,8 +60,9 @@ class State:
         self.fetches: list[tuple[int, Place]] = []
         self.table: Array
         self.generation = -1
-        self.runs = 0
+        self.counts = True
         self.variant: Any = None
+        self.version = 0
 
 
 class _Ref(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bessemer.core.errors import ExecutionError
-from bessemer.runtime.bindings import address_of, make_output
+from bessemer.runtime.bindings import Signature, address_of, make_output
 from bessemer.runtime.frame import Frame, use_given
 from bessemer.runtime.memory import Region
 from bessemer.runtime.operators import own
@@ -19,6 +19,7 @@ from bessemer.runtime.runner import Outputs, Runner
 from bessemer.runtime.stages import State, stages_of
 from bessemer.runtime.symbols import InputRules, StepRules, output_rules
 from bessemer.runtime.tables import Tables
+from bessemer.runtime.variants import Variant, Variants
 
 MAX_STATES = 32
 """So many shapes are remembered for each epoch; others are evaluated again when they come back."""
@@ -27,7 +28,12 @@ States = OrderedDict[Any, State]
 
 
 class SymbolicRunner(Runner):
-    """The way of a symbolic plan. Memory grows to the largest shape seen and never shrinks."""
+    """The way of a symbolic plan. Memory grows to the largest shape seen and never shrinks.
+
+    With `variants`, shapes that have one are run by it.
+    """
+
+    variants: Variants | None = None
 
     def _place(self) -> None:
         plan, label = self.program.plan, self.program.label
@@ -47,10 +53,14 @@ class SymbolicRunner(Runner):
             for segment in self.program.segments if isinstance(segment, HostSegment)
         }
         self._output_rules = output_rules(plan)
+        self._runners: dict[Variant, Runner] = {}
+        self._serving: Runner = self
 
     @property
     def arena_bytes(self) -> int:
         """Bytes planned for the shapes of the last run; 0 before the first."""
+        if self._serving is not self:
+            return self._serving.arena_bytes
         return sum(state.arena_bytes for state in self._active if state is not None)
 
     @property
@@ -71,13 +81,14 @@ class SymbolicRunner(Runner):
             found |= {} if state is None else stage.work(state)
         return found
 
-    def prepare(self, inputs: Any) -> None:
-        """Makes the memory ready for inputs of these shapes, by one run."""
+    def prepared(self, inputs: Any) -> Runner:
+        """The runner that serves inputs of these shapes; one run made its memory ready."""
         self.run(inputs)
+        return self._serving
 
     def close(self) -> None:
         """Frees the memory; nothing can run afterwards."""
-        for inner in self._inner:
+        for inner in (*self._inner, *self._runners.values()):
             inner.close()
         self._arenas = []
         self._by_shape.clear()
@@ -93,6 +104,13 @@ class SymbolicRunner(Runner):
     ) -> Outputs:
         """One inference, as `ExecutionContext.run`; times of host steps go to the recorder."""
         arrays, state = self._enter(self.signature.listed(inputs))
+        self._serving = self
+        # A recorder belongs to one program, so it decides who runs.
+        if self.variants is not None and recorder is None:
+            chosen = self._variant(self.variants, state)
+            if chosen is not None:
+                self._serving = chosen
+                return chosen.run(arrays, given)
         self._activate(0, state)
         made = self._outputs(state, [None] * len(state.specs))
         if given is not None:
@@ -105,6 +123,32 @@ class SymbolicRunner(Runner):
         if given:
             self._deliver(given, made)
         return dict(zip(self._names, made))
+
+    def _variant(self, variants: Variants, state: State) -> Runner | None:
+        """The runner of a variant for the shapes of a state, if there is one."""
+        if state.version != variants.version:
+            state.version, state.counts = variants.version, True
+            state.variant = variants.find(state.values)
+            self._drop(variants)
+        found = state.variant
+        if found is None:
+            if state.counts:
+                state.counts = variants.note(state.values)
+            return None
+        found.used = next(variants.clock)
+        runner = self._runners.get(found)
+        if runner is None:
+            plan = found.program.plan
+            signature = Signature(self.signature.label, plan.inputs, plan.outputs)
+            runner = self._make(found.program, signature, self.threads_wanted)
+            self._runners[found] = runner
+        return runner
+
+    def _drop(self, variants: Variants) -> None:
+        """Frees the runners of variants that had to go."""
+        present = variants.present()
+        for gone in [variant for variant in self._runners if variant not in present]:
+            self._runners.pop(gone).close()
 
     def _enter(self, arrays: list[Any]) -> tuple[list[Any], State]:
         """The inputs as arrays, and the state of epoch 0 for their shapes. Raises: InputError."""
