@@ -45,7 +45,7 @@ def check_bits(bits: int) -> None:
         raise ShapeError(f"bits is {bits}; 2, 4 or 8 expected")
 
 
-@operator("UnpackBits")
+@operator("bessemer.UnpackBits")
 class UnpackBits(Operator):
     """The elements of bytes, the low bits first. Shapes: x u8 [*, b] -> y u8 [*, b * 8 / bits]."""
 
@@ -77,7 +77,7 @@ class UnpackBits(Operator):
     )
 
 
-@operator("SpreadBits")
+@operator("bessemer.SpreadBits")
 class SpreadBits(Operator):
     """Packs a block anew: from neighbours in one byte to neighbours in neighbouring bytes.
 
@@ -177,7 +177,7 @@ class BlockWeights(Operator):
         return (element - offset) * te.cast(scales[n, block], f32)
 
 
-@operator("DequantizeBlocks")
+@operator("bessemer.DequantizeBlocks")
 class DequantizeBlocks(BlockWeights):
     """The weights of BlockMatMul as a matrix of floats. Shapes: as there -> y f32 [k, n]."""
 
@@ -211,7 +211,7 @@ class DequantizeBlocks(BlockWeights):
     )
 
 
-@operator("BlockMatMul")
+@operator("bessemer.BlockMatMul")
 class BlockMatMul(BlockWeights):
     """x times weights of 2, 4 or 8 bits: (element - zero point) * scale, one scale per block.
 

@@ -21,7 +21,7 @@ class DequantizeBlockWeights(RewritePass):
     least_rows: int = 64
 
     def rewrite(self, node: Node, graph: Graph) -> Value | None:
-        if not is_op(node, "BlockMatMul"):
+        if not is_op(node, "bessemer.BlockMatMul"):
             return None
         x = node.inputs[0]
         extents = shape(x)
@@ -32,6 +32,6 @@ class DequantizeBlockWeights(RewritePass):
         if x.tensor.dtype != f32:
             return self.no(node, f"its rows are {x.tensor.dtype}, not f32")
         names = ("K", "N", "block_size", "bits")
-        op = make("DequantizeBlocks", **{name: attribute(node, name) for name in names})
+        op = make("bessemer.DequantizeBlocks", **{name: attribute(node, name) for name in names})
         floats = self.build(graph, node, op, node.inputs[1:], sources=node.sources).output
         return self.build(graph, node, "MatMul", [x, floats], sources=node.sources).output

@@ -4,9 +4,12 @@ from bessemer.core.dtypes import i8, u8
 from bessemer.frontends.onnx.contrib.table import Draft, contrib
 from bessemer.ir.graph import Value
 
+_UNPACK = "bessemer.UnpackBits"
+
 
 @contrib(
-    "MatMulNBits", becomes=("BlockMatMul", "SpreadBits", "UnpackBits", "Slice", "Reshape", "Add")
+    "MatMulNBits", becomes=("bessemer.BlockMatMul", "bessemer.SpreadBits", _UNPACK, "Slice",
+                            "Reshape", "Add")
 )
 def matmul_n_bits(
     d: Draft, a: Value, b: Value, scales: Value, zeros: Value | None, group_index: Value | None,
@@ -31,10 +34,10 @@ def matmul_n_bits(
             zeros = d.op("Reshape", zeros, rows)
         if not zeros.tensor.dtype.is_float and bits < 8:
             blocks = -(-K // block_size)
-            zeros = d.op("Slice", d.op("UnpackBits", zeros, bits=bits), d.constant([0]),
+            zeros = d.op("Slice", d.op(_UNPACK, zeros, bits=bits), d.constant([0]),
                          d.constant([blocks]), d.constant([1]))
-    packed = b if bits == 8 else d.op("SpreadBits", b, bits=bits)
-    product = d.op("BlockMatMul", a, packed, scales, zeros, K=K, N=N, bits=bits,
+    packed = b if bits == 8 else d.op("bessemer.SpreadBits", b, bits=bits)
+    product = d.op("bessemer.BlockMatMul", a, packed, scales, zeros, K=K, N=N, bits=bits,
                    block_size=block_size, name=d.outputs[0] if bias is None else "")
     if bias is not None:
         d.op("Add", product, bias, name=d.outputs[0])
@@ -43,7 +46,7 @@ def matmul_n_bits(
 @contrib(
     "GatherBlockQuantized",
     becomes=(
-        "Gather", "UnpackBits", "Slice", "Expand", "Shape", "DequantizeLinear", "GreaterOrEqual",
+        "Gather", _UNPACK, "Slice", "Expand", "Shape", "DequantizeLinear", "GreaterOrEqual",
         "Less", "And", "Where", "Unsqueeze", "Cast",
     ),
 )
@@ -73,10 +76,10 @@ def gather_block_quantized(
     rows, steps = rows_of(data), d.op("Gather", scales, places, axis=taken)
     offsets = None if zeros is None else rows_of(zeros)
     if dtype == u8 and bits < 8:
-        rows = d.op("UnpackBits", rows, bits=bits)
+        rows = d.op(_UNPACK, rows, bits=bits)
         if offsets is not None:
             known = d.size(scales, rank - 1)
-            offsets = d.op("Slice", d.op("UnpackBits", offsets, bits=bits), d.constant([0]),
+            offsets = d.op("Slice", d.op(_UNPACK, offsets, bits=bits), d.constant([0]),
                            d.constant([known]), d.constant([-1]))
     if offsets is None and dtype == u8:
         offsets = d.op("Expand", d.constant(1 << (bits - 1), u8), d.op("Shape", steps))
