@@ -1,7 +1,9 @@
 """Control flow in engines: compiled bodies give what the interpreter gives."""
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
 import bessemer
 from bessemer.core.dtypes import f32
@@ -260,3 +262,49 @@ def test_scans_along_any_axis(axes):
     feed = [row(1, 2, 3), rng.random((20, 20), F), rng.random(20, F)]
     for found, right in zip(engine.run(feed).values(), run_graph(graph, feed), strict=True):
         np.testing.assert_allclose(found, right, rtol=1e-6)
+
+
+def test_extents_of_nodes_of_the_same_name_are_kept_apart():
+    """Unnamed nodes in and around a branch are numbered alike; their results differ in extent."""
+    kind, truth = onnx.TensorProto.FLOAT, onnx.TensorProto.BOOL
+    info = helper.make_tensor_value_info
+    yes = helper.make_graph(
+        [helper.make_node("Compress", ["x", "k"], ["q"]),
+         helper.make_node("Compress", ["x", "k"], ["v"])], "yes", [], [info("v", kind, [None])])
+    no = helper.make_graph(
+        [helper.make_node("Identity", ["p"], ["w"])], "no", [], [info("w", kind, [None])])
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["r"]),
+         helper.make_node("Compress", ["r", "m"], ["p"]),
+         helper.make_node("If", ["c"], ["y"], then_branch=yes, else_branch=no),
+         helper.make_node("Exp", ["y"], ["z"]),
+         helper.make_node("Exp", ["p"], ["e"])],
+        "same_names",
+        [info("x", kind, [6]), info("m", truth, [6]), info("k", truth, [6]), info("c", truth, [])],
+        [info("z", kind, [None]), info("e", kind, [None])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    engine = bessemer.build(model)
+    x = row(1, 2, 3, 4, 5, 6)
+    some = np.array([True, False, True, False, False, False])
+    more = np.array([True, True, True, True, True, False])
+    for taken in (True, False):
+        found = engine.run([x, some, more, np.array(taken)])
+        np.testing.assert_allclose(found["z"], np.exp(x[more if taken else some]), rtol=1e-6)
+        np.testing.assert_allclose(found["e"], np.exp(x[some]), rtol=1e-6)
+
+
+def test_elements_of_different_length():
+    text = """graph g(%s: seq<f32[N]>, %y: f32[N]) -> (%a, %b, %t) {
+      @first : i64[] = [0]
+      @second : i64[] = [1]
+      %t = SequenceMap(%s, %y, captured=1, body=graph body(%x: f32[L], %y: f32[N]) -> (%z) {
+        @axis : i64[1] = [0]
+        %k = ReduceSum(%y, @axis) from "sum"
+        %z = Mul(%x, %k) from "mul"
+      }) from "map"
+      %p = SequenceAt(%t, @first) from "p"
+      %q = SequenceAt(%t, @second) from "q"
+      %a = Exp(%p) from "a"
+      %b = Exp(%q) from "b"
+    }"""
+    check(text, [row(1, 2), row(3), row()], row(0.5, 0.25, 0.125))

@@ -6,8 +6,10 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from bessemer.core.errors import ShapeError
+from bessemer.core.shapes import Sym, symbol
 from bessemer.ir.graph import Graph, Node
 from bessemer.ir.operator import Operator, operator_class
+from bessemer.ir.types import TensorType
 from bessemer.ops.control import ControlOperator
 from bessemer.passes.pipelines import run_pipeline
 
@@ -33,6 +35,7 @@ def lower_bodies(
         graph = body.clone()
         graph.name = f"{node.name}.{name}"
         _part_outputs(graph)
+        _rename_symbols(graph)
         try:
             run_pipeline(graph, disable=disable, verify=verify)
             made[name] = lower(graph)
@@ -46,6 +49,15 @@ def without_bodies(op: Operator, names: Collection[str]) -> Operator:
     if not names:
         return op
     return dataclasses.replace(op, **dict.fromkeys(names))  # type: ignore[type-var]
+
+
+def _rename_symbols(graph: Graph) -> None:
+    """Keeps symbols of nodes outside apart from those of nodes of the same name in the body."""
+    for value in graph.inputs:
+        if isinstance(value.type, TensorType) and value.type.shape is not None:
+            names = {n for dim in value.type.shape if isinstance(dim, Sym) for n in dim.symbols()}
+            value.type = value.type.subs(
+                {name: symbol(f"?given.{name[1:]}") for name in names if name.startswith("?")})
 
 
 def _part_outputs(graph: Graph) -> None:

@@ -90,7 +90,8 @@ def lower_variant(graph: Graph, target: Target, constants: ConstantPool, *,
     def lower_body(node: Node) -> dict[str, Variant]:
         return lower_bodies(
             node, lambda body: lower_variant(body, target, constants, disable=disable,
-                                             verify=verify, fuse=fuse), disable, verify)
+                                             verify=verify, fuse=fuse, ranges=ranges),
+            disable, verify)
 
     symbols = Symbols(ranges or {})
     return _Lowering(graph, target, constants, groups, results, lower_body, symbols).run()

@@ -143,11 +143,16 @@ class Graph:
 
     # -- building ---------------------------------------------------------------------------
 
-    def unique_name(self, stem: str) -> str:
+    def free_name(self, stem: str) -> str:
         """A value or node name that is not taken yet: the stem itself if free."""
         name, number = stem, 1
         while name in self._names:
             name, number = f"{stem}.{number}", number + 1
+        return name
+
+    def unique_name(self, stem: str) -> str:
+        """The free name; it is taken from now on."""
+        name = self.free_name(stem)
         self._names.add(name)
         return name
 

@@ -37,6 +37,11 @@ def fresh_symbol(op_name: str, position: int) -> Dim:
     return symbol(f"{_FRESH}{op_name}.{str(position).replace('-', 'm')}")
 
 
+def is_fresh(name: str) -> bool:
+    """True for the name of a symbol that `fresh_symbol` made and no node has been put in."""
+    return name.startswith(_FRESH)
+
+
 def _named_after(type: ValueType, name: str) -> ValueType:
     """The type with fresh symbols named after the node."""
     if isinstance(type, SequenceType | OptionalType | MapType):

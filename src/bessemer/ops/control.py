@@ -10,16 +10,17 @@ inputs of the body after its own ones, in the same order. `captured` says how ma
 import functools
 import itertools
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from bessemer.core.dtypes import boolean, f32, i64
 from bessemer.core.errors import ShapeError
-from bessemer.core.shapes import Dim
+from bessemer.core.shapes import Dim, Sym
 from bessemer.ir.graph import Graph
+from bessemer.ir.inference import is_fresh
 from bessemer.ir.interpreter import run_graph
 from bessemer.ir.operator import Operator, operator, sample
 from bessemer.ir.types import OptionalType, SequenceType, TensorType, ValueType
@@ -104,6 +105,40 @@ def join_types(op: Operator, position: int, a: ValueType, b: ValueType) -> Value
     raise ShapeError(f"output {position} is {a} on one path and {b} on the other")
 
 
+def seen_outside(
+    op: Operator, types: Sequence[ValueType], inputs: Sequence[ValueType | None]
+) -> tuple[ValueType, ...]:
+    """Types of results as the graph around sees them.
+
+    Extents that only a body knows the symbols of become new symbols: elsewhere those names may
+    stand for something else.
+    """
+    known = {name for type in inputs for name in _symbols(type)}
+
+    def dim(x: Dim, position: int) -> Dim:
+        foreign = isinstance(x, Sym) and any(
+            name not in known and not is_fresh(name) for name in x.symbols())
+        return fresh_dim(op, position) if foreign else x
+
+    def widened(type: ValueType, position: int) -> ValueType:
+        if isinstance(type, TensorType):
+            if type.shape is None or type.is_static:
+                return type
+            return type.with_shape(tuple(dim(x, position + k) for k, x in enumerate(type.shape)))
+        return type if type.element is None else replace(
+            type, element=widened(type.element, position))
+
+    return tuple(widened(type, 100 * k) for k, type in enumerate(types))
+
+
+def _symbols(type: ValueType | None) -> set[str]:
+    if type is None:
+        return set()
+    if not isinstance(type, TensorType):
+        return _symbols(type.element)
+    return {name for x in type.shape or () if isinstance(x, Sym) for name in x.symbols()}
+
+
 def stacked_type(type: ValueType, axis: int, count: Dim) -> ValueType:
     """The type of `count` such tensors stacked along a new axis."""
     if not isinstance(type, TensorType):
@@ -156,11 +191,11 @@ class If(ControlOperator):
             )
         if cond.value is not None and cond.value.size == 1:
             chosen = yes if cond.value.reshape(())[()] else no
-            return tuple(value.type for value in chosen.outputs)
-        return tuple(
+            return seen_outside(self, [value.type for value in chosen.outputs], captured)
+        return seen_outside(self, [
             join_types(self, k, a.type, b.type)
             for k, (a, b) in enumerate(zip(yes.outputs, no.outputs, strict=True))
-        )
+        ], captured)
 
     def _drive(self, bodies: Mapping[str, Body], *inputs: Any) -> tuple[Any, ...]:
         cond, *captured = inputs
@@ -216,7 +251,7 @@ class Loop(ControlOperator):
             types.append(later if first is None else join_types(self, k, first, later))
         count = self._trips(body, trips, cond)
         types += [stacked_type(value.type, 0, count) for value in body.outputs[1 + carried :]]
-        return tuple(types)
+        return seen_outside(self, types, values)
 
     def _drive(self, bodies: Mapping[str, Body], *inputs: Any) -> tuple[Any, ...]:
         given: list[Any] = [*inputs, *[None] * (2 - len(inputs))]
@@ -316,7 +351,7 @@ class Scan(ControlOperator):
             stacked_type(value.type, axis, length)
             for value, axis in zip(outs, out_axes, strict=True)
         ]
-        return tuple(types)
+        return seen_outside(self, types, values)
 
     def _drive(self, bodies: Mapping[str, Body], *inputs: Any) -> tuple[Any, ...]:
         body, count = bodies["body"], self._states(len(inputs))
@@ -388,7 +423,7 @@ class SequenceMap(ControlOperator):
         body = required(self.body, "body")
         if len(body.inputs) != len(values):
             raise ShapeError(f"the body has {len(body.inputs)} inputs; {len(values)} expected")
-        return tuple(SequenceType(value.type) for value in body.outputs)
+        return seen_outside(self, [SequenceType(value.type) for value in body.outputs], values)
 
     def _drive(self, bodies: Mapping[str, Body], *inputs: Any) -> tuple[Any, ...]:
         body, mapped = bodies["body"], len(inputs) - self.captured

@@ -6,7 +6,7 @@ import numpy as np
 
 from bessemer.core.dtypes import DTYPES, boolean, i64
 from bessemer.core.errors import InputError, ShapeError
-from bessemer.core.shapes import Dim
+from bessemer.core.shapes import Dim, Shape, Sym
 from bessemer.ir.operator import Operator, operator, sample
 from bessemer.ir.types import OptionalType, SequenceType, TensorType, ValueType
 from bessemer.ops.control import join_types
@@ -20,6 +20,19 @@ def element_of(sequence: ValueType) -> ValueType | None:
     if not isinstance(sequence, SequenceType):
         raise ShapeError(f"{sequence} is no sequence")
     return sequence.element
+
+
+def taken(op: Operator, element: ValueType) -> ValueType:
+    """The type of one element: a symbol in the sequence's type may differ from one to the next."""
+    if not isinstance(element, TensorType) or element.shape is None:
+        return element
+    return element.with_shape(_any_extents(op, element.shape))
+
+
+def _any_extents(op: Operator, shape: Shape) -> Shape:
+    return tuple(
+        fresh_dim(op, 10 + axis) if isinstance(dim, Sym) else dim for axis, dim in enumerate(shape)
+    )
 
 
 def _joined(op: Operator, types: list[ValueType]) -> ValueType | None:
@@ -76,7 +89,7 @@ class SequenceAt(Operator):
         element = element_of(sequence)
         if element is None:
             raise ShapeError("the element type of the sequence is not known")
-        return element
+        return taken(self, element)
 
     def reference(self, sequence: list[Any], position: Array) -> Any:
         return sequence[_position(sequence, position, len(sequence))]
@@ -194,6 +207,7 @@ class ConcatFromSequence(Operator):
             raise ShapeError(f"the elements are {element}; tensors expected")
         if element.shape is None:
             return element
+        element = element.with_shape(_any_extents(self, element.shape))
         axis = normalize_axis(self.axis, element.rank + (1 if self.new_axis else 0))
         rest = element.dims[axis:] if self.new_axis else element.dims[axis + 1 :]
         return element.with_shape((*element.dims[:axis], fresh_dim(self), *rest))

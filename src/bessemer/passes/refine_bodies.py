@@ -55,10 +55,18 @@ def _given(node: Node) -> tuple[list[ValueType | None] | None, dict[int, int]]:
     if is_op(node, "SequenceMap"):
         mapped = len(types) - int(attribute(node, "captured"))
         return [
-            known.element if position < mapped and isinstance(known, SequenceType) else known
+            _every_element(known) if position < mapped else known
             for position, known in enumerate(types)
         ], {}
     return None, {}
+
+
+def _every_element(known: ValueType | None) -> ValueType | None:
+    """What is true of each element of a sequence; a symbol may differ from one to the next."""
+    if not isinstance(known, SequenceType):
+        return known
+    element = known.element
+    return element if isinstance(element, TensorType) and element.is_static else None
 
 
 def _refined(

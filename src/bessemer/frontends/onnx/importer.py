@@ -210,11 +210,12 @@ class Frame:
         subgraphs.close(self, node, "captured" in cls.__dataclass_fields__)  # type: ignore[attr-defined]
         op = build_operator(cls, node.attributes, node.where)
         names = self._output_names(node)
-        types = self._infer(op, node, names)
+        label = self.graph.free_name(self.node_name(node.name))
+        types = self._infer(op, node, names, label)
         if len(types) < len(names):
             raise ModelFormatError(f"{node.where}: has {len(names)} outputs, but {node.op_type} "
                                    f"gives {len(types)}")
-        made = self.graph.add_node(op, node.inputs, name=self.node_name(node.name), outputs=names,
+        made = self.graph.add_node(op, node.inputs, name=label, outputs=names,
                                    sources=(node.name,), types=types)
         for source, value in zip(node.outputs, made.outputs, strict=False):
             if source:
@@ -293,9 +294,11 @@ class Frame:
         # bind and compare tensors by name.
         return f"{name}.node" if name in self.value_names else name
 
-    def _infer(self, op: Any, node: SourceNode, names: list[str]) -> list[ValueType]:
+    def _infer(
+        self, op: Any, node: SourceNode, names: list[str], label: str
+    ) -> list[ValueType]:
         try:
-            types = infer_node_types(op, node.inputs, node.name, self.model.label, (node.name,))
+            types = infer_node_types(op, node.inputs, label, self.model.label, (node.name,))
         except ShapeError as error:
             if not self.optional and not any(_is_vague(value) for value in node.inputs):
                 raise

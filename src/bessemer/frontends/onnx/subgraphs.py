@@ -42,7 +42,7 @@ def close(frame: "Frame", node: SourceNode, counts_captures: bool) -> None:
         if node.op_type == "Loop":
             bodies[name] = _import_loop(frame, node, name, proto)
         else:
-            bodies[name] = import_body(frame, node, name, proto, _formals(node, proto))
+            bodies[name] = import_body(frame, node, name, proto, _formals(frame, node, proto))
     outers: dict[int, Value] = {}
     for _, captures in bodies.values():
         outers.update({key: outer for key, (outer, _) in captures.items()})
@@ -90,6 +90,7 @@ def import_body(
         raise ModelFormatError(f"{where}: the body has {len(inputs)} inputs, "
                                f"but {node.op_type} feeds it {len(formals)}")
     graph = Graph(proto.name or name, source=frame.model.label)
+    _reserve_names(frame, graph)
     inner = type(frame)(
         model=frame.model, graph=graph, opsets=frame.opsets, outer=frame,
         path=f"{frame.path}/{node.name}/{name}" if frame.path else f"{node.name}/{name}",
@@ -107,18 +108,40 @@ def import_body(
     return graph, inner.captures
 
 
+def _reserve_names(frame: "Frame", graph: Graph) -> None:
+    """Keeps names of nodes around the body from its nodes: symbols are named after nodes."""
+    around: Frame | None = frame
+    while around is not None:
+        for node in around.graph.nodes:
+            graph.reserve(node.name)
+        around = around.outer
+
+
 def _declared_types(frame: "Frame", inputs: Sequence[Any], where: str) -> list[ValueType | None]:
     return [value_type(v.type, v.name, frame.model.symbols, where) for v in inputs]
 
 
-def _formals(node: SourceNode, proto: Any) -> list[ValueType | None]:
+def _formals(frame: "Frame", node: SourceNode, proto: Any) -> list[ValueType | None]:
     """Types that a node feeds to its body's inputs (Loop apart)."""
     types = [value.type if value is not None else None for value in node.inputs]
     if node.op_type == "Scan":
         return _scan_formals(node, types)
     if node.op_type == "SequenceMap":
-        return [t.element if isinstance(t, SequenceType) else t for t in types]
+        return [
+            _any_element(frame, f"{frame.prefix}{node.name}.{k}", t.element)
+            if isinstance(t, SequenceType) else t for k, t in enumerate(types)
+        ]
     return [None] * len(proto.input)
+
+
+def _any_element(frame: "Frame", name: str, known: ValueType | None) -> ValueType | None:
+    """The type of every element of a sequence: a symbol may stand for another extent in each."""
+    if not isinstance(known, TensorType) or known.shape is None:
+        return known
+    return known.with_shape(tuple(
+        dim if isinstance(dim, int) else frame.model.symbols.unnamed(name, axis)
+        for axis, dim in enumerate(known.shape)
+    ))
 
 
 def _scan_formals(node: SourceNode, types: list[ValueType | None]) -> list[ValueType | None]:
