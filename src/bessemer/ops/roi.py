@@ -1,20 +1,24 @@
 """Regions of interest and unpooling: RoiAlign, MaxRoiPool, MaxUnpool."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from bessemer import te
-from bessemer.core.dtypes import f32
+from bessemer.core.dtypes import f32, f64, i64
 from bessemer.core.errors import ShapeError
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
-from bessemer.ops.accumulate import elements, load, narrow, wide, widen
+from bessemer.ops.accumulate import load, narrow, wide, widen
 from bessemer.ops.checks import check_extents, same_dim
-from bessemer.ops.dims import Array, fresh_dim, known_dims
+from bessemer.ops.dims import Array, extent, fresh_dim, known_dims
 from bessemer.ops.window import one_each
 from bessemer.te import Expr, Tensor
+
+_MOST_COMPARISONS = 1 << 24
+"""Each element looks for its value among all; above this the host is faster."""
 
 
 def _corners(place: Array, extent: int) -> tuple[Array, Array, Array, Array]:
@@ -172,6 +176,8 @@ class MaxRoiPool(Operator):
     pooled_shape: tuple[int, ...] = (1, 1)
     spatial_scale: float = 1.0
 
+    fusion = FusionClass.REDUCTION
+
     def infer(self, x: TensorType, rois: TensorType) -> TensorType:
         if len(self.pooled_shape) != 2:
             raise ShapeError(f"pooled_shape {self.pooled_shape} must have two entries")
@@ -199,13 +205,55 @@ class MaxRoiPool(Operator):
         high = start + math.ceil((place + 1) * size)
         return slice(min(max(low, 0), extent), min(max(high, 0), extent))
 
+    def lower(self, x: Tensor, rois: Tensor, **_: Any) -> Tensor:
+        height, width = te.reduce_axis(x.shape[2]), te.reduce_axis(x.shape[3])
+        shape = (rois.shape[0], x.shape[1], *self.pooled_shape)
+        lowest = te.const(-math.inf, x.dtype)
+
+        def bounds(r: Expr, place: Expr, axis: int) -> tuple[Expr, Expr]:
+            start, end = (
+                te.floor(te.cast(rois[r, column - axis], f64) * self.spatial_scale + 0.5)
+                for column in (2, 4)
+            )
+            size = te.maximum(end - start + 1.0, 1.0) / float(self.pooled_shape[axis])
+            number = te.cast(place, f64)
+            low = te.index(start + te.floor(number * size))
+            high = te.index(start + te.ceil((number + 1.0) * size))
+            return te.maximum(low, 0), te.minimum(high, extent(x.shape[2 + axis]))
+
+        def body(r: Expr, c: Expr, *o: Expr) -> Expr:
+            (top, bottom), (left, right) = (bounds(r, o[axis], axis) for axis in (0, 1))
+            inside = (height >= top) & (height < bottom) & (width >= left) & (width < right)
+            value = x[te.index(rois[r, 0]), c, height, width]
+            return te.max_(te.where(inside, value, lowest), height, width)
+
+        largest = te.compute(x.dtype, shape, body, "largest")
+
+        def pooled(r: Expr, c: Expr, *o: Expr) -> Expr:
+            (top, bottom), (left, right) = (bounds(r, o[axis], axis) for axis in (0, 1))
+            return te.where((top < bottom) & (left < right), largest[(r, c, *o)], 0.0)
+
+        return te.compute(x.dtype, shape, pooled, "pooled")
+
     samples = (
+        sample(
+            "f32[2,3,9,11]", np.array([[1, 0, 0, 21, 17], [0, 3, 30, 6, 40], [0, -9, -9, 5, 4]],
+                                      np.float32), pooled_shape=(4, 3), spatial_scale=0.5,
+        ),
         sample(
             "f32[2,3,7,8]", np.array([[0, 0, 0, 4, 5], [1, 1, 2, 6, 6]], np.float32),
             pooled_shape=(3, 2),
         ),
         sample("f32[1,2,6,6]", np.array([[0, 2, 2, 11, 9]], np.float32), spatial_scale=0.5),
     )
+
+
+def flat_index(index: Sequence[Expr], shape: Sequence[int]) -> Expr:
+    """The position in row-major order."""
+    total: Expr = te.index(0)
+    for one, n in zip(index, shape, strict=True):
+        total = total * n + one
+    return total
 
 
 @operator("MaxUnpool")
@@ -221,6 +269,7 @@ class MaxUnpool(Operator):
     strides: tuple[int, ...] = ()
 
     form_inputs: ClassVar[tuple[int, ...]] = (2,)
+    fusion = FusionClass.REDUCTION
 
     def _natural(self, shape: tuple[Any, ...]) -> tuple[Any, ...]:
         """The output shape without the third input; indices count in it."""
@@ -252,7 +301,7 @@ class MaxUnpool(Operator):
 
     def reference(self, x: Array, indices: Array, wished: Array | None = None) -> Array:
         natural = self._natural(x.shape)
-        flat = np.zeros(elements(natural), x.dtype)
+        flat = np.zeros(math.prod(natural), x.dtype)
         flat[indices.reshape(-1)] = x.reshape(-1)
         placed = flat.reshape(natural)
         if wished is None:
@@ -262,7 +311,40 @@ class MaxUnpool(Operator):
         result[common] = placed[common]
         return result
 
+    def lower(
+        self, x: Tensor, indices: Tensor, wished: Tensor | None = None, *, types: Any = (),
+        **_: Any,
+    ) -> Tensor:
+        natural = [extent(dim) for dim in self._natural(x.shape)]
+        shape = types[0].static_shape
+        given = [extent(dim) for dim in x.shape]
+        cost = math.prod(given) * math.prod(shape)
+        if cost > _MOST_COMPARISONS:
+            raise Unlowerable(f"MaxUnpool with {cost} comparisons is done on the host")
+        axes = tuple(te.reduce_axis(n) for n in given)
+
+        def search(*i: Expr) -> Expr:
+            hit = te.equal(te.index(indices[axes]), flat_index(i, natural))
+            # Of several values for one place the last one stays.
+            return te.max_(te.where(hit, flat_index(axes, given), te.index(-1)), *axes)
+
+        found = te.compute(i64, shape, search, "found")
+
+        def body(*i: Expr) -> Expr:
+            place, rest = [], te.maximum(found[i], 0)
+            for n in reversed(given):
+                place.append(rest % n)
+                rest = rest // n
+            hit = found[i] >= 0
+            for index, wide_, n in zip(i, shape, natural, strict=True):
+                hit = hit & (index < n) if wide_ > n else hit
+            return te.where(hit, x[tuple(reversed(place))], 0)
+
+        return te.compute(x.dtype, shape, body, "unpooled")
+
     samples = (
+        sample("f32[1,2,2,3]", np.array([2, 5, 9, 30, 33, 14, 60, 63, 70, 77, 50, 80]).reshape(
+            1, 2, 2, 3), np.array([1, 2, 7, 6]), kernel_shape=(3, 3), strides=(3, 2)),
         sample(
             "f32[1,1,2,2]", np.array([[[[5, 7], [13, 15]]]]), kernel_shape=(2, 2), strides=(2, 2)
         ),

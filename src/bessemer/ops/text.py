@@ -1,4 +1,4 @@
-"""Text: StringConcat, StringNormalizer, StringSplit, RegexFullMatch, TfIdfVectorizer. Host only."""
+"""Text: StringConcat, StringNormalizer, StringSplit, RegexFullMatch, TfIdfVectorizer."""
 
 import itertools
 import re
@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from bessemer import te
 from bessemer.core.dtypes import boolean, f32, i64, string
 from bessemer.core.errors import InputError, ShapeError
 from bessemer.core.shapes import broadcast_shapes
-from bessemer.ir.operator import Operator, operator, sample
+from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
-from bessemer.ops.dims import Array, fresh_dim
+from bessemer.ops.dims import Array, extent, fresh_dim
+from bessemer.te import Expr, Tensor
 
 _WORDS = np.array(["Monday", "tuesday", "monday", "a,b,c", " x  y "], object)
 
@@ -148,6 +150,8 @@ class TfIdfVectorizer(Operator):
     pool_strings: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
 
+    fusion = FusionClass.REDUCTION
+
     def infer(self, x: TensorType) -> TensorType:
         if self.mode not in ("TF", "IDF", "TFIDF"):
             raise ShapeError(f"mode is {self.mode!r}; TF, IDF or TFIDF expected")
@@ -197,7 +201,51 @@ class TfIdfVectorizer(Operator):
                         found.append(number)
         return found
 
+    def lower(self, x: Tensor, **_: Any) -> Tensor:
+        if not self.pool_int64s or not x.rank:
+            raise Unlowerable("TfIdfVectorizer of strings, or of a scalar")
+        if len(set(self.ngram_indexes)) < len(self.ngram_indexes):
+            raise Unlowerable("TfIdfVectorizer whose n-grams share columns")
+        grams, length = list(self._pool()), extent(x.shape[-1])
+        columns, longest = max(self.ngram_indexes) + 1, max(map(len, grams))
+        tokens = np.zeros((columns, longest), np.int64)
+        # The size stays 0 where no n-gram of the wanted sizes has the column.
+        sizes, factors = np.zeros(columns, np.int64), np.ones(columns, np.float32)
+        for gram, column in zip(grams, self.ngram_indexes, strict=True):
+            tokens[column, : len(gram)] = gram
+            if self.min_gram_length <= len(gram) <= self.max_gram_length:
+                sizes[column] = len(gram)
+        if self.mode != "TF" and self.weights:
+            factors[list(self.ngram_indexes)] = self.weights
+        pool, size_of = te.table(tokens, "pool"), te.table(sizes, "sizes")
+        start, skip = te.reduce_axis(length), te.reduce_axis(self.max_skip_count + 1)
+
+        def matches(*i: Expr) -> Expr:
+            size = size_of[i[-1]]
+            step = skip + 1
+            # A single item is the same whatever is skipped, so it counts once.
+            hit = (size > 0) & (start + (size - 1) * step < length) & (
+                (size > 1) | te.equal(skip, 0))
+            for k in range(longest):
+                item = te.index(x[(*i[:-1], te.minimum(start + k * step, length - 1))])
+                hit = hit & (te.equal(item, pool[i[-1], k]) | (size <= k))
+            return te.sum_(te.cast(hit, f32), start, skip)
+
+        shape = (*x.shape[:-1], columns)
+        counts = te.compute(f32, shape, matches, "counts")
+        scale = te.table(factors, "factors")
+
+        def body(*i: Expr) -> Expr:
+            count = te.minimum(counts[i], 1.0) if self.mode == "IDF" else counts[i]
+            return count * scale[i[-1]]
+
+        return te.compute(f32, shape, body, "weighted")
+
     samples = (
+        sample("i64[3,17]", max_gram_length=3, max_skip_count=2, min_gram_length=1, mode="IDF",
+               ngram_counts=(0, 2, 6), ngram_indexes=(0, 3, 1, 4, 2, 6), low=0, high=2,
+               pool_int64s=(0, 2, 1, 1, 0, 2, 0, 1, 2, 1, 1, 1),
+               weights=(0.5, 2.0, 3.0, 4.0, 5.0, 0.25)),
         sample(
             np.array([1, 1, 3, 3, 3, 7, 8, 6, 7, 5, 6, 8], np.int32), max_gram_length=2,
             max_skip_count=5, min_gram_length=2, ngram_counts=(0, 4),
