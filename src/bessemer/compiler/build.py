@@ -27,7 +27,7 @@ from bessemer.frontends.formats import Fallback, specialize
 from bessemer.ir.graph import Graph
 from bessemer.ir.types import TensorType
 from bessemer.lower.fuse import Group
-from bessemer.ops.offload import offloads_of
+from bessemer.ops.offload import Offload, offloads_of
 from bessemer.passes.pipelines import run_pipeline
 from bessemer.passes.runner import PassResult
 from bessemer.runtime.engine import Engine
@@ -194,7 +194,10 @@ def bind_symbols(graph: Graph, logger: logging.Logger = LOGGER) -> Graph:
 
 
 def _report_host_steps(variant: Variant, strict: bool, logger: logging.Logger) -> None:
-    steps = list(variant.plan.opaque_steps)
+    offloads = list(offloads_of(variant.graph))
+    if offloads:
+        logger.warning("left to onnxruntime: %s", ", ".join(n for op in offloads for n in op.nodes))
+    steps = [step for step in variant.plan.opaque_steps if step.operator["op"] != Offload.op_name]
     if steps and strict:
         lines = "; ".join(f"{s.operator['op']} {s.name!r} ({s.reason})" for s in steps[:20])
         logger.warning("%d nodes run on the host by their reference: %s", len(steps), lines)
