@@ -16,7 +16,7 @@ from bessemer.compiler.api import PRECISIONS, TUNING, OptimizationProfile, check
 from bessemer.compiler.constants import ConstantPool, stored_source
 from bessemer.compiler.dump import Dumper
 from bessemer.compiler.kernels import CompiledKernel, compile_kernels
-from bessemer.compiler.symbols import Ranges, profile_ranges
+from bessemer.compiler.symbols import Ranges, symbol_ranges
 from bessemer.compiler.variant import Variant, lower_variant
 from bessemer.core.errors import SettingsError
 from bessemer.core.settings import settings
@@ -79,6 +79,7 @@ def build(
     verify: bool | Mapping[str, np.ndarray[Any, Any]] = False, on_progress: Progress | None = None,
     logger: logging.Logger | None = None, name: str | None = None, disable: Collection[str] = (),
     allow_fallback: Sequence[str] = (), fallback_nodes: Sequence[str] = (),
+    keep_inputs: Sequence[str] = (),
 ) -> Engine:
     """Compiles a model into an engine.
 
@@ -93,6 +94,8 @@ def build(
     `allow_fallback=["onnxruntime"]` leaves nodes that Bessemer cannot run to ONNX Runtime, inside
     the engine; without it they are an error that lists them all. `fallback_nodes` are names of
     nodes (`*` and `?` stand for anything) that shall go there although Bessemer could run them.
+    Initializers are constants of the engine, also where the model lists them as inputs; those
+    named in `keep_inputs` are inputs, and each run gives their values.
     Raises: ModelFormatError, UnsupportedOperatorError, ShapeError, SettingsError, TargetError.
     """
     _check_options(precision, calibration, tune, budget_s, plugins)
@@ -100,8 +103,9 @@ def build(
     options = BuildOptions(
         _targets(target), name, tuple(disable), verify or None, tune, strict, threads=threads)
     fallback = Fallback(tuple(allow_fallback), tuple(fallback_nodes))
-    graph = import_model(model, shapes=_all_shapes(shapes), fallback=fallback)
-    options = replace(options, ranges=profile_ranges(graph, profiles or ()))
+    graph = import_model(model, shapes=_all_shapes(shapes), fallback=fallback,
+                         keep_inputs=tuple(keep_inputs))
+    options = replace(options, ranges=symbol_ranges(graph, profiles or ()))
     compiled = compile_graph(graph, options, on_progress=on_progress, logger=log)
     return compiled.engine
 

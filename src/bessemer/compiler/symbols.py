@@ -84,10 +84,11 @@ def formula(dim: Dim) -> Extent:
 
 
 
-def profile_ranges(graph: Graph, profiles: Iterable[OptimizationProfile]) -> Ranges:
-    """What optimisation profiles say of the symbols of a graph's inputs.
+def symbol_ranges(graph: Graph, profiles: Iterable[OptimizationProfile] = ()) -> Ranges:
+    """What is known of the symbols of a graph's inputs: by optimisation profiles, else guessed.
 
-    Several profiles together allow all that lies between their limits; the first one's usual shape
+    Guessed is only the usual value: 1 for the first axis, 224 for the sides of a picture, 128 for
+    others. Several profiles together allow all that lies between their limits; the first one's usual shape
     counts. Raises: SettingsError if a profile names no input, or shapes that the input cannot have.
     """
     ranges: dict[str, SymbolRange] = {}
@@ -102,6 +103,13 @@ def profile_ranges(graph: Graph, profiles: Iterable[OptimizationProfile]) -> Ran
                                     f"fits no input; the model has {known}")
             for dim, low, hint, high in zip(value.type.shape, *limits, strict=True):
                 _add_range(ranges, name, dim, SymbolRange(low, high, hint))
+    for value in graph.inputs:
+        for axis, dim in enumerate(value.type.shape or () if isinstance(value.type, TensorType)
+                                   else ()):
+            if isinstance(dim, Sym) and dim.alone:
+                picture = len(value.tensor.dims) in (4, 5) and axis >= 2
+                guess = 224 if picture else 1 if axis == 0 else 128
+                ranges.setdefault(dim.alone, SymbolRange(hint=guess))
     return ranges
 
 

@@ -18,9 +18,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--layers", type=int, help="number of transformer blocks")
     parser.add_argument("--size", type=int, help="side of the picture or length of the sequence")
     parser.add_argument("--seed", type=int, default=1234, help="seed of the weights")
+    parser.add_argument("--dynamic", action="store_true", help="leave batch and size open")
     given = parser.parse_args(arguments)
     try:
-        options = ZooOptions(given.batch, given.width, given.layers, given.size, given.seed)
+        options = ZooOptions(given.batch, given.width, given.layers, given.size, given.seed,
+                             given.dynamic)
         content = make_model(given.name, options).SerializeToString(deterministic=True)
         given.file.write_bytes(content)
     except (BessemerError, OSError) as error:

@@ -40,10 +40,10 @@ class ModelBuilder:
         yield
         self._path.pop()
 
-    def input(self, name: str, shape: Sequence[int], dtype: int = TensorProto.FLOAT) -> str:
+    def input(self, name: str, shape: Sequence[int | str], dtype: int = TensorProto.FLOAT) -> str:
         """Declares a graph input."""
         self._inputs.append(helper.make_tensor_value_info(name, dtype, list(shape)))
-        if len(shape) == 4:
+        if len(shape) == 4 and isinstance(shape[1], int):
             self._channels[name] = shape[1]
         return name
 

@@ -19,8 +19,9 @@ class ZooOptions:
 
     `batch` is the leading dimension. `width` multiplies every channel or hidden size
     (rounded to what the network allows). `layers` is the number of blocks of a transformer.
-    `size` is the side of the image, or the length of the token sequence. Equal options
-    give byte-identical models.
+    `size` is the side of the image, or the length of the token sequence. A `dynamic` network
+    leaves batch and size open (named batch, height, width, sequence), where it allows that. Equal
+    options give byte-identical models.
     """
 
     batch: int = 1
@@ -28,6 +29,7 @@ class ZooOptions:
     layers: int | None = None
     size: int | None = None
     seed: int = 1234
+    dynamic: bool = False
 
     def __post_init__(self) -> None:
         """Refuses values that make no network; SettingsError names the field."""
@@ -67,7 +69,36 @@ def make_model(name: str, options: ZooOptions | None = None) -> ModelProto:
 
     Raises: SettingsError if the name is unknown.
     """
-    return _MODELS.get(name)(options or ZooOptions())
+    model = _MODELS.get(name)(options or ZooOptions())
+    if options is not None and options.dynamic:
+        _open_shapes(name, model)
+    return model
+
+
+_FIXED_SIZE = ("mlp", "vgg16")
+"""Networks whose first fully connected layer fixes the size: only their batch can be open."""
+
+_CLOSED = ("vit_b16", "gpt2_prefill")
+"""Networks with constants that fix every extent."""
+
+
+def _open_shapes(name: str, model: ModelProto) -> None:
+    """Names the extents that the network leaves open.
+
+    Raises: SettingsError if its nodes fix them.
+    """
+    names = ("batch", "", "height", "width") if name not in _FIXED_SIZE else ("batch",)
+    for value in model.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        if any(dim.dim_param for dim in dims):
+            continue
+        if name in _CLOSED or len(dims) not in (2, 4):
+            raise SettingsError(f"zoo model {name} has no dynamic form")
+        for dim, label in zip(dims, names, strict=False):
+            if label:
+                dim.dim_param = label
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
 
 
 def sample_inputs(model: ModelProto, seed: int = 7) -> dict[str, np.ndarray[Any, Any]]:

@@ -66,18 +66,37 @@ def gelu_tanh(builder: ModelBuilder, x: str) -> str:
     return builder.node("Mul", [half, plus])
 
 
+def extent_of(builder: ModelBuilder, x: str, axis: int) -> str:
+    """One extent of a tensor as a vector [1], computed while running."""
+    found = builder.node("Gather", [builder.node("Shape", [x]), builder.constant(axis, np.int64)])
+    return builder.node("Unsqueeze", [found, builder.constant([0], np.int64)])
+
+
+def target_shape(
+    builder: ModelBuilder, x: str, length: int | None, axis: int, rest: tuple[int, ...]
+) -> str:
+    """[n, length, *rest] for a Reshape of x [n, ..]; a length of None is that of the axis of x.
+
+    Then both leading extents are computed by Shape, Gather, Unsqueeze and Concat, as exporters do.
+    """
+    if length is not None:
+        return builder.constant([0, length, *rest], np.int64)
+    leading = [extent_of(builder, x, 0), extent_of(builder, x, axis)]
+    return builder.node("Concat", [*leading, builder.constant(list(rest), np.int64)], axis=0)
+
+
 def split_heads(
-    builder: ModelBuilder, x: str, length: int, heads: int, order: tuple[int, ...]
+    builder: ModelBuilder, x: str, length: int | None, heads: int, order: tuple[int, ...]
 ) -> str:
     """[n, s, heads * d] -> [n, s, heads, d], transposed by `order`."""
-    shape = builder.constant([0, length, heads, -1], np.int64)
+    shape = target_shape(builder, x, length, 1, (heads, -1))
     return builder.node("Transpose", [builder.node("Reshape", [x, shape])], perm=list(order))
 
 
-def join_heads(builder: ModelBuilder, x: str, length: int, hidden: int) -> str:
+def join_heads(builder: ModelBuilder, x: str, length: int | None, hidden: int) -> str:
     """[n, heads, s, d] -> [n, s, heads * d]."""
     moved = builder.node("Transpose", [x], perm=[0, 2, 1, 3])
-    return builder.node("Reshape", [moved, builder.constant([0, length, hidden], np.int64)])
+    return builder.node("Reshape", [moved, target_shape(builder, moved, length, 1, (hidden,))])
 
 
 def table(builder: ModelBuilder, rows: int, count: int, *, name: str, scale: float = 1.0) -> str:

@@ -8,6 +8,7 @@ from onnx import ModelProto, TensorProto
 from bessemer.zoo.builder import ModelBuilder
 from bessemer.zoo.catalogue import ZooOptions, zoo_model
 from bessemer.zoo.transformer import (
+    extent_of,
     gelu_erf,
     join_heads,
     linear,
@@ -21,14 +22,23 @@ _MASKED = -10000.0
 
 
 def _embeddings(builder: ModelBuilder, ids: str, types: str, vocabulary: int, hidden: int,
-                length: int) -> str:  # fmt: skip
+                length: int | None) -> str:  # fmt: skip
     words = builder.node("Gather", [table(builder, vocabulary, hidden, name="word.weight"), ids])
     kinds = builder.node("Gather", [table(builder, 2, hidden, name="type.weight"), types])
-    positions = builder.constant(np.arange(length)[None], np.int64)
-    places = table(builder, max(512, length), hidden, name="position.weight")
+    positions = _positions(builder, ids, length)
+    places = table(builder, max(512, length or 0), hidden, name="position.weight")
     x = builder.node("Add", [words, kinds])
     x = builder.node("Add", [x, builder.node("Gather", [places, positions])])
     return spelled_layer_norm(builder, x, hidden, name="LayerNorm")
+
+
+def _positions(builder: ModelBuilder, ids: str, length: int | None) -> str:
+    """[1, s]: 0, 1, 2 ...; of an open length a part of the longest."""
+    if length is not None:
+        return builder.constant(np.arange(length)[None], np.int64)
+    longest = builder.constant(np.arange(512)[None], np.int64)
+    start, axis = (builder.constant([n], np.int64) for n in (0, 1))
+    return builder.node("Slice", [longest, start, extent_of(builder, ids, 1), axis])
 
 
 def _mask(builder: ModelBuilder, mask: str) -> str:
@@ -40,7 +50,7 @@ def _mask(builder: ModelBuilder, mask: str) -> str:
     return builder.node("Mul", [inverse, builder.constant(_MASKED)])
 
 
-def _attention(builder: ModelBuilder, x: str, mask: str, hidden: int, length: int) -> str:
+def _attention(builder: ModelBuilder, x: str, mask: str, hidden: int, length: int | None) -> str:
     heads = hidden // _HEAD
     query, key, value = (
         linear(builder, x, hidden, hidden, name=name) for name in ("query", "key", "value")
@@ -56,7 +66,7 @@ def _attention(builder: ModelBuilder, x: str, mask: str, hidden: int, length: in
     return join_heads(builder, context, length, hidden)
 
 
-def _layer(builder: ModelBuilder, x: str, mask: str, hidden: int, length: int) -> str:
+def _layer(builder: ModelBuilder, x: str, mask: str, hidden: int, length: int | None) -> str:
     with builder.scope("attention"):
         y = _attention(builder, x, mask, hidden, length)
         y = linear(builder, y, hidden, hidden, name="output")
@@ -69,10 +79,13 @@ def _layer(builder: ModelBuilder, x: str, mask: str, hidden: int, length: int) -
 
 @zoo_model("bert_base")
 def bert_base(options: ZooOptions) -> ModelProto:
-    """The encoder; token ids, mask and types [n, 128] -> states [n, 128, 768]."""
-    length = options.size or 128
+    """The encoder; token ids, mask and types [n, 128] -> states [n, 128, 768].
+
+    A dynamic one takes up to 512 tokens.
+    """
+    length = None if options.dynamic else options.size or 128
     hidden = options.channels(768, _HEAD)
-    shape = (options.batch, length)
+    shape = ("batch", "sequence") if length is None else (options.batch, length)
     builder = ModelBuilder("bert_base", options.seed)
     ids, mask, types = (
         builder.input(name, shape, TensorProto.INT64)
