@@ -11,6 +11,7 @@ from running import Array
 
 from bessemer.compiler.build import BuildOptions, Compiled, compile_graph
 from bessemer.core.dtypes import dtype_from_numpy
+from bessemer.core.shapes import symbol
 from bessemer.engine.plan import HostStep
 from bessemer.ir.graph import Graph
 from bessemer.ir.types import TensorType
@@ -27,8 +28,17 @@ SMOOTH = tuple(name for name in ALL if name != "ThresholdedRelu")
 Inputs = list[Array | None]
 
 
-def compiled(op: Recurrent, inputs: Inputs, constant: tuple[int, ...] = (1, 2, 3)) -> Compiled:
-    """The layer alone, compiled; inputs of the given numbers are constants."""
+def compiled(
+    op: Recurrent,
+    inputs: Inputs,
+    constant: tuple[int, ...] = (1, 2, 3),
+    symbols: tuple[int, ...] = (),
+) -> Compiled:
+    """The layer alone, compiled; inputs of the given numbers are constants.
+
+    The axes `symbols` of x are left open.
+    """
+    batch_axis = 0 if op.layout else 1
     graph = Graph("layer")
     operands = []
     for k, array in enumerate(inputs):
@@ -37,7 +47,13 @@ def compiled(op: Recurrent, inputs: Inputs, constant: tuple[int, ...] = (1, 2, 3
         elif k in constant:
             operands.append(graph.add_constant(f"c{k}", array))
         else:
-            operands.append(graph.add_input(f"x{k}", TensorType.of(array, keep_value=False)))
+            type = TensorType.of(array, keep_value=False)
+            # The axis of sequences is 0 or 1 in all of them.
+            axes = symbols if k == 0 else (batch_axis,) if batch_axis in symbols else ()
+            axes = (0,) * len(axes) if k == 4 else () if k in (1, 2, 3, 7) else axes
+            names = {axis: "N" if axis == batch_axis or k == 4 else "T" for axis in axes}
+            dims = [symbol(names[a]) if a in names else n for a, n in enumerate(array.shape)]
+            operands.append(graph.add_input(f"x{k}", type.with_shape(tuple(dims))))
     outputs = [f"y{k}" for k in range(1 + op.states)]
     graph.outputs = graph.add_node(op, operands, name="layer", outputs=outputs).outputs
     return compile_graph(graph, BuildOptions((get_target("host"),)))
@@ -190,13 +206,61 @@ def test_lengths_that_are_all_full_cost_nothing() -> None:
         np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-5)
 
 
-def test_very_long_layers_stay_whole() -> None:
+def only_loops(made: Compiled) -> bool:
+    """True if nothing but the loop over compiled steps runs on the host."""
+    steps = [step for step in made.plan.steps if isinstance(step, HostStep)]
+    return all(step.operator["op"] == "Scan" and "compiled" in step.reason for step in steps)
+
+
+def test_very_long_layers_are_loops() -> None:
     op = RNN(direction="bidirectional")
     inputs = operands(op, 600, 1, 2, 2)
     made = compiled(op, inputs)
-    assert host_steps(made) == ["layer"]
+    assert only_loops(made)
+    assert host_steps(made)
     for found, want in zip(run(made, inputs), op.reference(*inputs), strict=True):
         np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-5)
+
+
+@given(layers(functions=SMOOTH), st.sampled_from(("T", "N", "both")))
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_one_engine_serves_all_lengths_and_batches(
+    layer: tuple[Recurrent, Inputs], open_dims: str
+) -> None:
+    op, inputs = layer
+    time = 1 if op.layout else 0
+    free = {"T": (time,), "N": (1 - time,), "both": (0, 1)}[open_dims]
+    assert inputs[2] is not None
+    made = compiled(op, inputs, symbols=free)
+    assert only_loops(made)
+    extra = {0: {}, 1: {time: 3}, 2: {1 - time: 2}}
+    for grow in (extra[0], *(extra[1 if k == time else 2] for k in free)):
+        again = resized(op, inputs, grow)
+        want = op.reference(*again)
+        for found, right in zip(run(made, again), want, strict=True):
+            scale = max(1.0, float(np.abs(right).max()))
+            np.testing.assert_allclose(found, right, rtol=1e-3, atol=1e-4 * scale)
+
+
+def resized(op: Recurrent, inputs: Inputs, grow: dict[int, int]) -> Inputs:
+    """The inputs with more steps or sequences: axis of x -> how many more."""
+    x, batch_axis = inputs[0], 0 if op.layout else 1
+    assert x is not None
+    rng = np.random.default_rng(5)
+    shape = [n + grow.get(k, 0) for k, n in enumerate(x.shape)]
+    more = grow.get(batch_axis, 0)
+    state_axis = 0 if op.layout else 1
+    result: Inputs = [rng.uniform(-1, 1, shape).astype(x.dtype), *inputs[1:4]]
+    lengths = inputs[4] if len(inputs) > 4 else None
+    result.append(
+        None if lengths is None else np.concatenate([lengths, np.ones(more, lengths.dtype)])
+    )
+    for state in inputs[5 : 5 + op.states]:
+        if state is not None:
+            pads = [(0, more if k == state_axis else 0) for k in range(3)]
+            state = np.pad(state, pads, constant_values=0.25)
+        result.append(state)
+    return [*result, *inputs[5 + op.states :]]
 
 
 @pytest.mark.rivals

@@ -35,9 +35,13 @@ class KernelMaker:
         """All that decides a group's kernel; None if it cannot be told."""
         numbers = {id(value): k for k, value in enumerate(_values(group))}
         nodes = tuple(
-            (node.op, *(None if value is None else numbers[id(value)] for value in node.inputs),
-             len(node.outputs))
-            for node in group.nodes)
+            (
+                node.op,
+                *(None if value is None else numbers[id(value)] for value in node.inputs),
+                len(node.outputs),
+            )
+            for node in group.nodes
+        )
         key = group.kind, nodes, tuple(map(self._described, _values(group)))
         try:
             hash(key)
@@ -75,10 +79,15 @@ def _copy(entry: CompiledKernel, first: Group, group: Group) -> CompiledKernel:
 
     old, scheduled = entry.kernel, entry.scheduled
     kernel = Kernel(
-        group.name, [moved(o) for o in old.inputs], [moved(o) for o in old.outputs],
-        group.sources, old.notes)
+        group.name,
+        [moved(o) for o in old.inputs],
+        [moved(o) for o in old.outputs],
+        group.sources,
+        old.notes,
+    )
     # Notes are its own: which operands share memory differs from kernel to kernel.
     function = replace(scheduled.function, notes=dict(scheduled.function.notes))
     operands = tuple(moved(operand) for operand in scheduled.operands)
     return CompiledKernel(
-        group.name, kernel, replace(scheduled, function=function, operands=operands))
+        group.name, kernel, replace(scheduled, function=function, operands=operands)
+    )

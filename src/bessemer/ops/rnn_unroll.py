@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from bessemer.core.dtypes import DType
+from bessemer.core.shapes import Dim
 from bessemer.ir.operator import Operator, operator_class, outputs_of
 from bessemer.ops.accumulate import wide
 
@@ -43,9 +44,9 @@ class Cell(Protocol):
 
 @dataclass(frozen=True)
 class Extents:
-    """Static extents of a layer, and its element type."""
+    """Extents of a layer, and its element type; the number of steps may be symbolic."""
 
-    length: int
+    length: Dim
     directions: int
     hidden: int
     dtype: DType
@@ -100,6 +101,12 @@ class Unroll:
     # -- the layer --------------------------------------------------------------------------------
 
     @property
+    def length(self) -> int:
+        """The number of steps, which must be known."""
+        assert isinstance(self.extents.length, int), self.extents
+        return self.extents.length
+
+    @property
     def time(self) -> int:
         """The axis of time; with one of directions, gates are [t, 1, b, g] or [b, t, 1, g]."""
         return 1 if self.layout else 0
@@ -119,7 +126,7 @@ class Unroll:
 
         `initial` has one value (or None) for each state, `extra` what else `weights` needs.
         """
-        count, length = self.extents.directions, self.extents.length
+        count, length = self.extents.directions, self.length
         x, w, r, bias = (self.widened(operand) for operand in (x, w, r, bias))
         starts = [self._directions(self.widened(state)) for state in initial]
         live = (None,) * length if lengths is None else self._live(lengths)
@@ -151,17 +158,17 @@ class Unroll:
         """For each step, which sequences are still running: [1, 1, b, 1] or [b, 1, 1, 1]."""
         shape = [1, 1, 1, 1]
         shape[self.time] = -1
-        steps = np.arange(self.extents.length, dtype=np.int32).reshape(shape)
+        steps = np.arange(self.length, dtype=np.int32).reshape(shape)
         others = (1, 2, 3) if self.layout else (0, 1, 3)
         short = self.op("Less", steps, self.op("Unsqueeze", lengths, _ints(*others)))
-        return self.pieces(short, self.time, self.extents.length)
+        return self.pieces(short, self.time, self.length)
 
     def _every(self, outputs: Sequence[Any]) -> Any:
         """The outputs of all steps and directions, as [t, d, b, h] or [b, t, d, h]."""
         extents = self.extents
         y = self.joined(outputs, self.time)
         if extents.directions > 1:
-            pair = (extents.length, extents.directions)
+            pair = (self.length, extents.directions)
             shape = (0, *pair, extents.hidden) if self.layout else (*pair, 0, extents.hidden)
             y = self.op("Reshape", y, _ints(*shape))
         return self._narrowed(y)

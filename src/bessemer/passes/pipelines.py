@@ -46,7 +46,9 @@ OPTIMIZE_PIPELINE: Pipeline = (
 )
 """Default passes that do not depend on layouts. Left out: recognise-attention (see there)."""
 
-LAYOUT_PIPELINE: Pipeline = ("dequantize-block-weights", "choose-layouts", "place-concats")
+LAYOUT_PIPELINE: Pipeline = (
+    "dequantize-block-weights", "scan-recurrent", "choose-layouts", "place-concats",
+)
 """Runs when all shapes are bound."""
 
 

@@ -70,10 +70,11 @@ class Recurrent(Rule):
         stage = kernel.reductions[0]
         if weights_of(stage) is None:
             return "not a sum over k of a[.., k] * r[k, gate, n]"
-        if not all(isinstance(dim, int) for dim in stage.shape) or 0 in stage.shape:
-            return "no elements, or symbolic extents"
-        if not 2 <= int(stage.shape[-2]) <= MOST_GATES:  # type: ignore[arg-type]
-            return f"{stage.shape[-2]} gates"
+        gates, units = stage.shape[-2:]
+        if 0 in stage.shape or not isinstance(gates, int) or not isinstance(units, int):
+            return "no elements, or gates or units of unknown number"
+        if not 2 <= gates <= MOST_GATES:
+            return f"{gates} gates"
         outputs = {id(operand.tensor) for operand in kernel.outputs}
         for tensor in kernel.stages:
             if tensor is not stage and (
@@ -85,7 +86,7 @@ class Recurrent(Rule):
         return ""
 
     def space(self, kernel: Kernel, target: Target) -> dict[str, tuple[int | str, ...]]:
-        rows = _rows(kernel.reductions[0])
+        rows = _rows(kernel)
         return {
             "rows": tuple(n for n in (1, 2, 3, 4, 5, 6) if n <= rows),
             "vectors": (1, 2, 4),
@@ -96,7 +97,7 @@ class Recurrent(Rule):
     def default(self, kernel: Kernel, target: Target) -> Knobs:
         stage = kernel.reductions[0]
         gates, units = int(stage.shape[-2]), int(stage.shape[-1])  # type: ignore[arg-type]
-        rows, wide = _rows(stage), -(-units // target.lanes(stage.dtype))
+        rows, wide = _rows(kernel), -(-units // target.lanes(stage.dtype))
         # A register tile of rows x gates x vectors, one vector of each gate's weights, one state.
         room = max(1, (target.vector_registers - 1 - gates) // gates)
         if rows > 1:
@@ -139,8 +140,10 @@ class Recurrent(Rule):
         return nest.build(), schedule.text
 
 
-def _rows(stage: Tensor) -> int:
-    return int(stage.shape[-3]) if stage.rank > 2 else 1  # type: ignore[arg-type]
+def _rows(kernel: Kernel) -> int:
+    """The usual number of rows."""
+    stage = kernel.reductions[0]
+    return kernel.usual(stage.shape[-3]) if stage.rank > 2 else 1
 
 
 def _joins(tensor: Tensor, stage: Tensor, outputs: set[int]) -> bool:
