@@ -123,7 +123,7 @@ def _declared_types(frame: "Frame", inputs: Sequence[Any], where: str) -> list[V
 
 def _formals(frame: "Frame", node: SourceNode, proto: Any) -> list[ValueType | None]:
     """Types that a node feeds to its body's inputs (Loop apart)."""
-    types = [value.type if value is not None else None for value in node.inputs]
+    types = [_any_content(value.type) if value is not None else None for value in node.inputs]
     if node.op_type == "Scan":
         return _scan_formals(node, types)
     if node.op_type == "SequenceMap":
@@ -132,6 +132,11 @@ def _formals(frame: "Frame", node: SourceNode, proto: Any) -> list[ValueType | N
             if isinstance(t, SequenceType) else t for k, t in enumerate(types)
         ]
     return [None] * len(proto.input)
+
+
+def _any_content(known: ValueType) -> ValueType:
+    """The type without the first iteration's content, which may be a constant."""
+    return known.without_value() if isinstance(known, TensorType) else known
 
 
 def _any_element(frame: "Frame", name: str, known: ValueType | None) -> ValueType | None:
@@ -173,7 +178,7 @@ def _import_loop(
     The types of the initial values are widened (extents to symbols, then to unknown rank) until
     the body gives back what it was given.
     """
-    carried = [value.type if value is not None else None for value in node.inputs[2:]]
+    carried = [_any_content(v.type) if v is not None else None for v in node.inputs[2:]]
     for attempt in range(4):
         formals = [TensorType(i64, ()), TensorType(boolean, ()), *carried]
         graph, captures = import_body(frame, node, name, proto, formals)
@@ -182,7 +187,7 @@ def _import_loop(
                 f"{node.where}: the loop's body has {len(graph.outputs)} outputs, but needs the "
                 f"condition and {len(carried)} carried values"
             )
-        results = [value.type for value in graph.outputs[1:1 + len(carried)]]
+        results = [_any_content(v.type) for v in graph.outputs[1:1 + len(carried)]]
         wider = [
             _join(a, b, f"{frame.prefix}{node.name}.{i}", frame, attempt)
             for i, (a, b) in enumerate(zip(carried, results, strict=True))
