@@ -1,6 +1,7 @@
 """Schedule primitives: replay, what they refuse, equal results under random sequences of them."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,11 @@ from bessemer import te
 from bessemer.core.dtypes import f32
 from bessemer.core.errors import ScheduleError
 from bessemer.core.shapes import symbol
+from bessemer.lower.bind import bind_function
 from bessemer.lower.collapse import simplify_axes
 from bessemer.lower.kernel import Kernel, Operand, inline_stages
+from bessemer.lower.loop_parser import parse_function
 from bessemer.lower.loop_verifier import verify_function
-from bessemer.lower.loops import Function
 from bessemer.schedule.memory import Memory, border
 from bessemer.schedule.nest import Nest
 from bessemer.schedule.rule import Scheduled, make_loops
@@ -60,8 +62,7 @@ def stage_of(kernel):
 def loops_of(kernel, schedule):
     memory = Memory(kernel, 4)
     body = Nest(stage_of(kernel), schedule, memory, kernel.outputs).build()
-    params = tuple(memory.buffers[id(operand.tensor)] for operand in memory.order)
-    function = Function("k", params, body)
+    function = memory.function("k", body)
     verify_function(function)
     return Scheduled(function, tuple(memory.order), "by hand", {}, schedule.text)
 
@@ -175,10 +176,63 @@ def test_the_text_of_a_rule_replays(name, number):
     assert str(memory.function("k", body)) == str(scheduled.function)
 
 
-def test_symbolic_extents_are_refused():
-    tensor = te.compute(f32, (symbol("N"),), lambda i: 1.0)
-    with pytest.raises(ScheduleError, match="the extent N is not static"):
-        Schedule.of(tensor)
+SIZES = (1, 2, 3, 5, 7, 16, 17)
+
+
+def bound(scheduled, symbolic, static, values):
+    """A symbolic kernel's loops for some values of its symbols, over a static kernel's operands."""
+    theirs = {id(mine.tensor): other for mine, other in zip(
+        (*symbolic.inputs, *symbolic.outputs), (*static.inputs, *static.outputs), strict=True)}
+    return replace(scheduled, function=bind_function(scheduled.function, values),
+                   operands=tuple(theirs[id(o.tensor)] for o in scheduled.operands))
+
+
+@pytest.mark.parametrize("tail", ["shrink", "balance", "mask"])
+@pytest.mark.parametrize("factor", [1, 2, 4])
+@pytest.mark.parametrize("axis", ["a0", "a1", "r0"])
+def test_every_tail_of_every_symbolic_axis(axis, factor, tail):
+    n, k, m = symbol("N"), symbol("K"), symbol("M")
+    kernel = product(n, k, m)
+    schedule = Schedule.of(stage_of(kernel))
+    schedule.split(axis, factor, tail)
+    scheduled = loops_of(kernel, schedule)
+    for size in SIZES:
+        static = product(size, 5, 3)
+        values = {"N": size, "K": 5, "M": 3}
+        if axis == "r0":
+            static, values = product(4, size, 3), {"N": 4, "K": size, "M": 3}
+        if axis == "a1":
+            static, values = product(2, 5, size), {"N": 2, "K": 5, "M": size}
+        assert_same_meaning(static, bound(scheduled, kernel, static, values), arrays_of(static))
+
+
+def test_symbolic_tiled_product():
+    kernel = product(symbol("N"), symbol("K"), symbol("M"))
+    schedule = Schedule.of(stage_of(kernel))
+    tiled(schedule)
+    scheduled = loops_of(kernel, schedule)
+    assert str(parse_function(str(scheduled.function))) == str(scheduled.function)
+    for rows, depth, columns in ((1, 1, 1), (7, 5, 10), (3, 2, 4), (2, 9, 13)):
+        static = product(rows, depth, columns)
+        values = {"N": rows, "K": depth, "M": columns}
+        assert_same_meaning(static, bound(scheduled, kernel, static, values), arrays_of(static))
+
+
+def test_rules_make_loops_for_every_extent():
+    for make, names in ((scaled, ("N", "M")), (product, ("N", "K", "M")), (summed, "NKM")):
+        kernel = make(*map(symbol, names))
+        scheduled = make_loops(kernel, get_target("x86-avx2"), "k")
+        for sizes in ((1, 1, 1), (7, 5, 10), (17, 3, 33), (2, 16, 8)):
+            static = make(*sizes[: len(names)])
+            values = dict(zip(names, sizes, strict=False))
+            assert_same_meaning(static, bound(scheduled, kernel, static, values),
+                                arrays_of(static))
+
+
+def test_symbolic_padding_is_refused():
+    kernel = product(symbol("N"), 5, 3)
+    with pytest.raises(ScheduleError, match="a0 is symbolic"):
+        Schedule.of(stage_of(kernel)).split("a0", 4, "pad")
 
 
 @pytest.mark.parametrize("tail", [tail for tail in TAILS if tail != "exact"])
