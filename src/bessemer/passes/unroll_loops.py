@@ -29,7 +29,7 @@ class UnrollLoops(GraphPass):
     whether a Loop goes on is computed here, where it depends on constants and the iteration only.
     """
 
-    largest_nodes: int = 1000
+    largest_nodes: int = 2000
     """Loops that would become more nodes than this stay loops."""
 
     def run(self, graph: Graph) -> bool:

@@ -93,13 +93,17 @@ class Cycle:
             for patches, spec in zip(self._outputs[ahead + count :], specs[ahead + count :],
                                      strict=True)
         ]
+        slices = [
+            _Line(self._inputs[k], line, self._mask) for k, line in enumerate(lines, first)
+        ]
         done = 0
         while True:
             self._number[...] = done
             for state in states:
                 state.point(point, done)
-            for k, line in enumerate(lines, first):
-                self._point_input(k, line[done])
+            for k, line in enumerate(slices, first):
+                if not line.point(point, done):
+                    self._point_input(k, line.array[done])
             for stack in stacks:
                 stack.point(point, done)
             call()
@@ -132,6 +136,23 @@ class _State:
     def last(self, done: int) -> Array:
         """What the last of `done` iterations wrote."""
         return self._buffers[(done - 1) & 1]
+
+
+class _Line:
+    """A scanned tensor, iterations first, that is read where it lies if alignment allows it."""
+
+    def __init__(self, reads: Patches, array: Array, mask: int) -> None:
+        self.array = array
+        self._reads = reads
+        self._stride = array.strides[0]
+        self._address = int(array.__array_interface__["data"][0])
+        self._lies_well = array[0].flags.c_contiguous and not (self._address | self._stride) & mask
+
+    def point(self, point: Any, done: int) -> bool:
+        """Points the body at the slice of this iteration; False if it must be copied first."""
+        if self._lies_well:
+            point(self._reads, self._address + done * self._stride)
+        return self._lies_well
 
 
 class _Stack:
