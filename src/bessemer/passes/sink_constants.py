@@ -32,10 +32,13 @@ class SinkConstants(GraphPass):
         hidden = _OWN_BODY_INPUTS[node.op.op_name]
         first = hidden if is_op(node, "If") else len(node.inputs) - int(attribute(node, "captured"))
         bodies: dict[str, Graph] = node.op.subgraphs()
+        read = {
+            id(node.inputs[position]) for position in range(first, len(node.inputs))
+            for body in bodies.values() if _is_read(body, body.inputs[position - hidden])
+        }
         dropped = [
             position for position in range(first, len(node.inputs))
-            if _is_superfluous(node, first, position)
-            or not any(_is_read(body, body.inputs[position - hidden]) for body in bodies.values())
+            if _is_superfluous(node, first, position) or id(node.inputs[position]) not in read
         ]
         if not dropped:
             return False
