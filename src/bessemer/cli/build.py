@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bessemer.cli.console import bytes_text, print_json, print_table, print_text, progress_bar
-from bessemer.cli.options import Disable, FallbackNodes, Fallbacks, Json, Model, Shapes, Threads
+from bessemer.cli.options import (
+    Disable,
+    FallbackNodes,
+    Fallbacks,
+    Json,
+    KeepInputs,
+    Model,
+    Shapes,
+    Threads,
+)
 from bessemer.cli.registry import command
 
 if TYPE_CHECKING:
@@ -40,6 +49,7 @@ def build(
     disable: Disable = None,
     fallbacks: Fallbacks = None,
     fallback_nodes: FallbackNodes = None,
+    keep_inputs: KeepInputs = None,
     name: Annotated[str | None, typer.Option(help="Name of the engine.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -55,6 +65,7 @@ def build(
         target=_target(target), shapes=parse_sizes(shapes or []) or None, threads=threads,
         tune=tune, precision=precision, verify=verify, disable=tuple(disable or ()), name=name,
         allow_fallback=tuple(fallbacks or ()), fallback_nodes=tuple(fallback_nodes or ()),
+        keep_inputs=tuple(keep_inputs or ()),
     )
     path = output or model.with_suffix(".plan")
     start = time.perf_counter()

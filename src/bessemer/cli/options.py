@@ -44,6 +44,13 @@ FallbackNodes = Annotated[
         help="Leave nodes of this name to it as well (* and ? allowed); repeatable.",
     ),
 ]
+KeepInputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--keep-input", metavar="NAME",
+        help="An initializer of the model that shall be an input of the engine; repeatable.",
+    ),
+]
 Inputs = Annotated[
     list[str] | None,
     typer.Option(

@@ -126,6 +126,7 @@ class BuilderConfig(BaseModel):
     name: str | None = None
     allow_fallback: tuple[str, ...] = ()
     fallback_nodes: tuple[str, ...] = ()
+    keep_inputs: tuple[str, ...] = ()
 
     def __init__(self, **options: Any) -> None:  # Any: pydantic checks each option by its type
         unknown = [name for name in options if name not in type(self).model_fields]

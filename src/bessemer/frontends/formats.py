@@ -1,6 +1,6 @@
 """The registry of model formats, and `import_model`, which picks one and reads."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -61,7 +61,7 @@ class ModelFormat:
 
     # `model` may be an object of any library, which only the format itself knows.
     def read(self, model: Any, shapes: Shapes | None = None,
-             fallback: Fallback = NO_FALLBACK) -> Graph:
+             fallback: Fallback = NO_FALLBACK, keep_inputs: Collection[str] = ()) -> Graph:
         """The graph of a path, bytes, or an object that the format accepts.
 
         Raises: ModelFormatError, UnsupportedOperatorError, ShapeError.
@@ -88,25 +88,29 @@ def model_format(name: str, *, suffixes: tuple[str, ...]) -> Callable[[F], F]:
 
 # The model may be an object of a library that is not imported here.
 def import_model(model: Any, *, shapes: Shapes | None = None,
-                 fallback: Fallback = NO_FALLBACK) -> Graph:
+                 fallback: Fallback = NO_FALLBACK, keep_inputs: Collection[str] = ()) -> Graph:
     """The graph of a model: a path, the bytes of a file, a ModelProto, or a Graph (returned as is).
 
     `shapes` fixes symbolic dimensions: by symbol name, or by input name with a whole shape.
-    `fallback` says what may be left to another runtime.
+    `fallback` says what may be left to another runtime. `keep_inputs` are constants of the model
+    that shall be inputs instead, whose values each run gives.
     Raises: ModelFormatError, UnsupportedOperatorError or ShapeError, saying where and what to do.
     """
     if isinstance(model, Graph):
+        if keep_inputs:
+            raise SettingsError("keep_inputs is for model files; a Graph has its inputs already")
         return specialize(model, shapes) if shapes else model
     if isinstance(model, (str, Path)):
         path = Path(model)
-        return format_of_file(path).read(path, shapes, fallback)
+        return format_of_file(path).read(path, shapes, fallback, keep_inputs)
     if isinstance(model, (bytes, bytearray, memoryview)):
         data = bytes(model)
-        return _format_of_head(data[:512], f"{len(data)} bytes").read(data, shapes, fallback)
+        known = _format_of_head(data[:512], f"{len(data)} bytes")
+        return known.read(data, shapes, fallback, keep_inputs)
     for name in FORMATS.names():
         found = FORMATS.get(name)
         if found.accepts(model):
-            return found.read(model, shapes, fallback)
+            return found.read(model, shapes, fallback, keep_inputs)
     raise ModelFormatError(
         f"cannot import an object of type {type(model).__name__}; give a file path, the bytes of a "
         f"model file, an onnx.ModelProto or a bessemer Graph"

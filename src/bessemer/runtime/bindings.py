@@ -100,8 +100,8 @@ class Signature:
             raise self._fail(f"missing input {_quoted(missing)}", inputs) from None
         if len(inputs) != len(values):
             extra = [str(name) for name in inputs if name not in self._names]
-            raise self._fail(f"unknown input {_quoted(extra)} (initializers of a model are "
-                             "constants; build with keep_inputs=[...] to give them)", inputs)
+            raise self._fail(f"unknown input {_quoted(extra)}", inputs,
+                             "; initializers of a model are constants: build with keep_inputs")
         return values
 
     def _by_position(self, inputs: Any) -> list[Any]:
@@ -122,9 +122,10 @@ class Signature:
         known = [f"{s.binding.name}: {shape_text(s.binding)}" for s in self.inputs]
         return "; ".join(known) if known else "no inputs"
 
-    def _fail(self, text: str, inputs: Mapping[str, Any]) -> InputError:
+    def _fail(self, text: str, inputs: Mapping[str, Any], advice: str = "") -> InputError:
+        found = _quoted(list(inputs))
         return InputError(
-            f"{self.label}: {text}; expected {self._expected()}; found {_quoted(list(inputs))}"
+            f"{self.label}: {text}; expected {self._expected()}; found {found}{advice}"
         )
 
     def _convert(self, spec: Spec, value: Any) -> Any:

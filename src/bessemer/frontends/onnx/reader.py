@@ -1,6 +1,7 @@
 """`read_onnx`: a path, bytes or ModelProto as a Graph; and ONNX's entry in the table of formats."""
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import onnx
@@ -25,8 +26,8 @@ from bessemer.frontends.onnx.proto import (
 )
 from bessemer.frontends.onnx.structure import check_names
 from bessemer.frontends.onnx.support import raise_if_unsupported
-from bessemer.frontends.onnx.tensors import TensorReader
-from bessemer.frontends.onnx.types import Symbols, value_type
+from bessemer.frontends.onnx.tensors import TensorReader, check_dims
+from bessemer.frontends.onnx.types import Symbols, dtype_of, value_type
 from bessemer.ir.graph import Graph
 from bessemer.ir.types import TensorType, ValueType
 
@@ -45,25 +46,26 @@ class OnnxFormat(ModelFormat):
 
     # The path, bytes or ModelProto; onnx has no types that mypy could check.
     def read(self, model: Any, shapes: Shapes | None = None,
-             fallback: Fallback = NO_FALLBACK) -> Graph:
+             fallback: Fallback = NO_FALLBACK, keep_inputs: Collection[str] = ()) -> Graph:
         """The graph of a path, bytes or ModelProto."""
-        return read_onnx(model, shapes=shapes, fallback=fallback)
+        return read_onnx(model, shapes=shapes, fallback=fallback, keep_inputs=keep_inputs)
 
 
 def read_onnx(model: Any, *, shapes: Shapes | None = None,
-              fallback: Fallback = NO_FALLBACK) -> Graph:
+              fallback: Fallback = NO_FALLBACK, keep_inputs: Collection[str] = ()) -> Graph:
     """The graph of an ONNX model: a path, the bytes of a file, or an onnx.ModelProto.
 
     `shapes` fixes dimensions: `{"N": 4}` a symbol, `{"x": (4, 3)}` a whole input. Names of nodes
-    and tensors are kept. Initializers that are also listed as inputs are constants. What
-    `fallback` covers becomes Offload operators.
+    and tensors are kept. Initializers are constants, also those that are listed as inputs; those
+    named in `keep_inputs` are inputs. What `fallback` covers becomes Offload operators.
     Raises: ModelFormatError, UnsupportedOperatorError (listing all such nodes), ShapeError.
     """
     source = load_proto(model)
-    return read_source(source, shapes or {}, fallback)
+    return read_source(source, shapes or {}, fallback, keep_inputs)
 
 
-def read_source(source: ModelSource, shapes: Shapes, fallback: Fallback = NO_FALLBACK) -> Graph:
+def read_source(source: ModelSource, shapes: Shapes, fallback: Fallback = NO_FALLBACK,
+                keep_inputs: Collection[str] = ()) -> Graph:
     """The graph of a parsed model."""
     proto, label = source.proto, source.label
     opsets = opsets_of(proto.opset_import, label, old=proto.ir_version < 3)
@@ -75,10 +77,14 @@ def read_source(source: ModelSource, shapes: Shapes, fallback: Fallback = NO_FAL
                            functions_of(proto, label), Offloading(fallback, proto.ir_version))
     graph = Graph(proto.graph.name or "main", source=label, metadata=_metadata(proto))
     frame = Frame(context, graph, opsets)
-    initial = {t.name for t in proto.graph.initializer}
-    initial |= {t.values.name for t in proto.graph.sparse_initializer}
+    initial = _initial_types(proto, label)
+    for name in keep_inputs:
+        if name not in initial:
+            near = difflib.get_close_matches(name, initial, n=1)
+            raise SettingsError(f"keep_inputs: {label} has no initializer {name!r}"
+                                f"{f'; did you mean {near[0]!r}?' if near else ''}")
     for value in proto.graph.input:
-        if value.name in initial:
+        if value.name in initial and value.name not in keep_inputs:
             continue
         known = value_type(value.type, value.name, context.symbols, label)
         if known is None:
@@ -86,12 +92,28 @@ def read_source(source: ModelSource, shapes: Shapes, fallback: Fallback = NO_FAL
                                    "the model must declare it")
         known = _fixed(known, value.name, shapes, label)
         frame.bind(value.name, graph.add_input(value.name, known))
+    for name in keep_inputs:
+        if name not in frame:
+            frame.bind(name, graph.add_input(name, initial[name]))
     frame.fill(proto.graph)
     if context.offloading.unmet:
         raise SettingsError(f"{label}: no node has a name like "
                             f"{', '.join(map(repr, sorted(context.offloading.unmet)))}; write "
                             "a node's name, with * and ? for what may differ")
     return graph
+
+
+def _initial_types(proto: Any, label: str) -> dict[str, TensorType]:
+    """The types of the initializers by name."""
+    tensors = [(t.name, t.data_type, t.dims) for t in proto.graph.initializer]
+    tensors += [
+        (t.values.name, t.values.data_type, t.dims) for t in proto.graph.sparse_initializer
+    ]
+    return {
+        name: TensorType(dtype_of(kind, f"{label}: initializer {name!r}"),
+                         check_dims(dims, f"{label}: initializer {name!r}"))
+        for name, kind, dims in tensors
+    }
 
 
 def functions_of(proto: Any, label: str) -> Mapping[FunctionKey, Any]:
