@@ -16,7 +16,7 @@ from bessemer.compiler.api import PRECISIONS, TUNING, OptimizationProfile, check
 from bessemer.compiler.constants import ConstantPool, stored_source
 from bessemer.compiler.dump import Dumper
 from bessemer.compiler.kernels import CompiledKernel, compile_kernels
-from bessemer.compiler.symbols import Ranges, profile_ranges
+from bessemer.compiler.symbols import Ranges, symbol_ranges
 from bessemer.compiler.variant import Variant, lower_variant
 from bessemer.core.errors import SettingsError
 from bessemer.core.settings import settings
@@ -105,7 +105,7 @@ def build(
     fallback = Fallback(tuple(allow_fallback), tuple(fallback_nodes))
     graph = import_model(model, shapes=_all_shapes(shapes), fallback=fallback,
                          keep_inputs=tuple(keep_inputs))
-    options = replace(options, ranges=profile_ranges(graph, profiles or ()))
+    options = replace(options, ranges=symbol_ranges(graph, profiles or ()))
     compiled = compile_graph(graph, options, on_progress=on_progress, logger=log)
     return compiled.engine
 
