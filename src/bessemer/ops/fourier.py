@@ -13,27 +13,27 @@ from bessemer.te import Expr, Tensor
 Element = Callable[..., tuple[Expr, Expr | None]]
 """Real and imaginary part (None if zero) of the signal at outer indices and a position."""
 
-_LARGEST_FACTOR = 16
 _LARGEST_PRIME = 512
 
 
 def factors(count: int) -> list[int]:
-    """Factors whose product is `count`, each at most 16 unless it is prime."""
-    primes, rest, divisor = [], count, 2
+    """Factors whose product is `count`: 8, 4 and 2, the 2 first, then odd primes."""
+    result, rest = [], count
+    for even in (8, 4):
+        while rest % even == 0:
+            result.append(even)
+            rest //= even
+    if rest % 2 == 0:
+        result.insert(0, 2)
+        rest //= 2
+    divisor = 3
     while rest > 1:
         if divisor * divisor > rest:
             divisor = rest
         while rest % divisor == 0:
-            primes.append(divisor)
+            result.append(divisor)
             rest //= divisor
-        divisor += 1
-    result: list[int] = []
-    for prime in sorted(primes, reverse=True):
-        fits = next((k for k, f in enumerate(result) if f * prime <= _LARGEST_FACTOR), None)
-        if fits is None:
-            result.append(prime)
-        else:
-            result[fits] *= prime
+        divisor += 2
     return result or [1]
 
 
@@ -50,66 +50,98 @@ def transform(
 ) -> tuple[Tensor, Tensor]:
     """Real and imaginary parts [*outer, bins] of the transform of `count` elements.
 
-    After the factors with product l, element [k, t] is the transform of every (count / l)-th
-    element from t on, at frequency k; one more factor joins as many of them. `inverse` leaves out
-    the division by the length. `bins` frequencies are computed, all of them by default.
+    After the factors with product l there are l sequences, one for each remainder of the frequency
+    divided by l; one more factor f makes f of each, every f-th frequency in one of them. `inverse`
+    leaves out the division by the length. `bins` frequencies are computed, all of them by default.
     Raises: Unlowerable for a length with a large prime factor.
-    Source: Cooley and Tukey, "An algorithm for the machine calculation of complex Fourier series"
-    (1965), in the order of Stockham's autosort.
+    Source: Gentleman and Sande, "Fast Fourier transforms: for fun and profit" (1966): decimation
+    in frequency, in the order of Stockham's autosort.
     """
     check_factors(count)
-    turn = np.arange(count) * (2 * np.pi / count)
-    cosines = te.table(np.cos(turn).astype(dtype.numpy), "cosines")
-    sines = te.table((np.sin(turn) * (1 if inverse else -1)).astype(dtype.numpy), "sines")
-    done, rank = 1, len(outer)
+    turns = _Turns(count, dtype, inverse)
+    done, rank, load = 1, len(outer), signal
     steps = factors(count)
-    load = signal
     for number, factor in enumerate(steps):
         done *= factor
-        rest = count // done
         kept = bins or count if number == len(steps) - 1 else done
-        step = _Step(load, rank, factor, done, rest, cosines, sines)
-        load = step.results((*outer, kept, rest), dtype, first=number == 0)
-    real, imaginary = step.parts
-    ends = [te.compute(dtype, (*outer, bins or count), _without_last(part), "spectrum")
-            for part in (real, imaginary)]
-    return ends[0], ends[1]
+        step = _Step(load, rank, factor, done, count // done, turns, first=number == 0)
+        real, imaginary = step.results((*outer, kept, count // done), dtype)
+        load = _reading(real, imaginary)
+    is_real = signal(*(te.index(0) for _ in range(rank + 1)))[1] is None
+
+    def spectrum(*i: Expr) -> Expr:
+        value = imaginary[(*i, 0)]
+        if not is_real:
+            return value
+        # Known, although the sum may leave a rounding error.
+        alone = te.equal(i[-1], 0) | te.equal(i[-1] * 2, count)
+        return te.where(alone, 0.0, value)
+
+    shape = (*outer, bins or count)
+    return (te.compute(dtype, shape, lambda *i: real[(*i, 0)], "spectrum"),
+            te.compute(dtype, shape, spectrum, "spectrum"))
 
 
-def _without_last(part: Tensor) -> Callable[..., Expr]:
-    return lambda *i: part[(*i, 0)]
+def _reading(real: Tensor, imaginary: Tensor) -> Element:
+    return lambda *i: (real[i], imaginary[i])
+
+
+class _Turns:
+    """Cosines and sines of the multiples of a full turn divided by the length."""
+
+    def __init__(self, count: int, dtype: DType, inverse: bool) -> None:
+        angles = np.arange(count) * (2 * np.pi / count)
+        self.count = count
+        self.cosines = te.table(np.cos(angles).astype(dtype.numpy), "cosines")
+        self.sines = te.table((np.sin(angles) * (1 if inverse else -1)).astype(dtype.numpy),
+                              "sines")
+
+    def rotated(self, x: Expr, y: Expr | None, number: Expr, imaginary: bool) -> Expr:
+        """One part of x + iy turned by so many steps.
+
+        The products are rounded before they are added: terms that cancel then do so exactly.
+        """
+        cosine, sine = self.cosines[number], self.sines[number]
+        if y is None:
+            return te.rounded(x * (sine if imaginary else cosine))
+        if imaginary:
+            return te.rounded(x * sine) + te.rounded(y * cosine)
+        return te.rounded(x * cosine) - te.rounded(y * sine)
 
 
 class _Step:
-    """One factor: sums over `factor` elements that lie `rest` apart."""
+    """One factor: transforms of `factor` elements that lie `rest` apart, then turned."""
 
-    def __init__(self, load: Element, rank: int, factor: int, done: int, rest: int,
-                 cosines: Tensor, sines: Tensor) -> None:
-        self.load, self.rank = load, rank
-        self.factor, self.done, self.rest = factor, done, rest
-        self.cosines, self.sines = cosines, sines
-        self.parts: tuple[Tensor, Tensor]
+    def __init__(self, load: Element, rank: int, factor: int, done: int, rest: int, turns: _Turns,
+                 *, first: bool) -> None:
+        self.load, self.rank, self.first = load, rank, first
+        self.factor, self.before, self.rest = factor, done // factor, rest
+        self.turns = turns
 
-    def results(self, shape: tuple[Any, ...], dtype: DType, first: bool) -> Element:
-        """Computes both parts; gives the function that reads them."""
+    def results(self, shape: tuple[Any, ...], dtype: DType) -> tuple[Tensor, Tensor]:
+        """Both parts [*outer, done, rest]."""
 
         def part(imaginary: bool) -> Tensor:
             axis = te.reduce_axis(self.factor, "v")
-            return te.compute(dtype, shape, lambda *i: self._sum(i, axis, imaginary, first),
-                              "imaginary" if imaginary else "real")
+            return te.compute(dtype, shape, lambda *i: te.sum_(
+                self._term(i, axis, imaginary), axis), "imaginary" if imaginary else "real")
 
-        real, imaginary = self.parts = (part(False), part(True))
-        return lambda *i: (real[i], imaginary[i])
+        parts = part(False), part(True)
+        if self.rest == 1:
+            return parts
 
-    def _sum(self, i: tuple[Expr, ...], axis: Any, imaginary: bool, first: bool) -> Expr:
-        outer, k, t = i[: self.rank], i[self.rank], i[self.rank + 1]
-        place = axis * self.rest + t
-        x, y = self.load(*outer, place) if first else self.load(
-            *outer, k % (self.done // self.factor), place)
-        turn = (axis * k) % self.done * self.rest
-        cosine, sine = self.cosines[turn], self.sines[turn]
-        if y is None:
-            return te.sum_(x * (sine if imaginary else cosine), axis)
-        if imaginary:
-            return te.sum_(x * sine + y * cosine, axis)
-        return te.sum_(x * cosine - y * sine, axis)
+        def turned(imaginary: bool) -> Tensor:
+            def body(*i: Expr) -> Expr:
+                number = i[self.rank] // self.before * i[self.rank + 1] * self.before
+                return self.turns.rotated(parts[0][i], parts[1][i], number, imaginary)
+
+            return te.compute(dtype, shape, body, "turned")
+
+        return turned(False), turned(True)
+
+    def _term(self, i: tuple[Expr, ...], axis: Any, imaginary: bool) -> Expr:
+        outer, k, place = i[: self.rank], i[self.rank], axis * self.rest + i[self.rank + 1]
+        x, y = self.load(*outer, place) if self.first else self.load(
+            *outer, k % self.before, place)
+        number = (axis * (k // self.before)) % self.factor * (self.turns.count // self.factor)
+        return self.turns.rotated(x, y, number, imaginary)

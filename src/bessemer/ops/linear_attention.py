@@ -1,22 +1,26 @@
-"""Attention variants that run on the host: LinearAttention, FlexAttention."""
+"""Attention variants: LinearAttention, a recurrence; FlexAttention, with graphs inside."""
 
 import math
 from typing import Any, ClassVar
 
 import numpy as np
 
+from bessemer import te
 from bessemer.core.dtypes import DTYPES, f64
 from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Dim
 from bessemer.ir.graph import Graph
 from bessemer.ir.interpreter import run_graph
-from bessemer.ir.operator import Operator, operator, sample
+from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import narrow, wide, widen
 from bessemer.ops.attention import heads_shape
 from bessemer.ops.checks import same_dim
-from bessemer.ops.dims import Array
+from bessemer.ops.dims import Array, extent
 from bessemer.ops.softmax import softmax_array
+from bessemer.te import Expr, Tensor
+
+_MOST_STEPS = 16
 
 _RULES = ("linear", "gated", "delta", "gated_delta")
 
@@ -37,6 +41,8 @@ class LinearAttention(Operator):
     q_num_heads: int = 1
     scale: float = 0.0
     update_rule: str = "gated_delta"
+
+    fusion = FusionClass.REDUCTION
 
     def infer(
         self, q: TensorType, k: TensorType, v: TensorType, past: TensorType | None = None,
@@ -85,7 +91,81 @@ class LinearAttention(Operator):
         kept = past.dtype if past is not None else q.dtype
         return narrow(y.reshape(batch, length, -1), q.dtype), narrow(state, kept)
 
+    def lower(
+        self, q: Tensor, k: Tensor, v: Tensor, past: Tensor | None = None,
+        decay: Tensor | None = None, beta: Tensor | None = None, *, types: Any = (), **_: Any,
+    ) -> tuple[Tensor, Tensor]:
+        length = extent(q.shape[1])
+        if not 0 < length <= _MOST_STEPS:
+            raise Unlowerable(f"LinearAttention of {length} steps, {_MOST_STEPS} are unrolled")
+        dtype, shape = wide(q.dtype), types[1].dims
+        size, width = extent(shape[2]), extent(shape[3])
+        states: list[Tensor] = []
+        state = te.compute(dtype, shape, lambda *i: te.const(0, dtype) if past is None else te.cast(
+            past[i], dtype), "state")
+        for t in range(length):
+            state = self._step(state, t, k, v, decay, beta)
+            states.append(state)
+        share = self.q_num_heads // self.kv_num_heads
+        scale = self.scale or 1.0 / math.sqrt(size)
+
+        def read(t: int) -> Tensor:
+            d = te.reduce_axis(size, "d")
+
+            def body(b: Expr, h: Expr, e: Expr) -> Expr:
+                query = te.cast(q[b, t, h * size + d], dtype)
+                return te.sum_(query * states[t][b, h // share, d, e], d)
+
+            return te.compute(dtype, (shape[0], self.q_num_heads, width), body, "read")
+
+        reads = [read(t) for t in range(length)]
+
+        def y(b: Expr, s: Expr, c: Expr) -> Expr:
+            place = (b, c // width, c % width)
+            result = reads[-1][place]
+            for t in reversed(range(length - 1)):
+                result = te.where(te.equal(s, t), reads[t][place], result)
+            return te.cast(result * scale, q.dtype)
+
+        kept = te.compute(types[1].dtype, shape, lambda *i: te.cast(state[i], types[1].dtype),
+                          "kept")
+        return te.compute(q.dtype, types[0].dims, y, "y"), kept
+
+    def _step(
+        self, state: Tensor, t: int, k: Tensor, v: Tensor, decay: Tensor | None,
+        beta: Tensor | None,
+    ) -> Tensor:
+        """The state after step t."""
+        dtype, (size, width) = state.dtype, map(extent, state.shape[2:])
+
+        def decayed(b: Expr, h: Expr, d: Expr, e: Expr) -> Expr:
+            if "gated" not in self.update_rule or decay is None:
+                return state[b, h, d, e]
+            single = decay.shape[2] == self.kv_num_heads and size != 1
+            rate = decay[b, t, h if single else h * size + d]
+            return state[b, h, d, e] * te.exp(te.cast(rate, dtype))
+
+        old = te.compute(dtype, state.shape, decayed, "decayed")
+
+        def key(b: Expr, h: Expr, d: Expr) -> Expr:
+            return te.cast(k[b, t, h * size + d], dtype)
+
+        d = te.reduce_axis(size, "d")
+        known = te.compute(dtype, (*state.shape[:2], width),
+                           lambda b, h, e: te.sum_(old[b, h, d, e] * key(b, h, d), d), "known")
+
+        def body(b: Expr, h: Expr, d: Expr, e: Expr) -> Expr:
+            change = te.cast(v[b, t, h * width + e], dtype)
+            if "delta" in self.update_rule and beta is not None:
+                weight = beta[b, t, h if beta.shape[2] != 1 else 0]
+                change = (change - known[b, h, e]) * te.cast(weight, dtype)
+            return old[b, h, d, e] + key(b, h, d) * change
+
+        return te.compute(dtype, state.shape, body, "state")
+
     samples = (
+        sample("f16[1,5,6]", "f16[1,5,3]", "f16[1,5,5]", "f32[1,1,3,5]", "f16[1,5,1]",
+               "f16[1,5,1]", q_num_heads=2, low=-1, high=0.5, outputs=2),
         sample(
             "f32[2,3,8]", "f32[2,3,4]", "f32[2,3,6]", "f32[2,2,2,3]", "f32[2,3,4]", "f32[2,3,2]",
             q_num_heads=4, kv_num_heads=2, low=-1, high=1, outputs=2,

@@ -21,6 +21,7 @@ _CLEAN = (
 )
 
 OPTIMIZE_PIPELINE: Pipeline = (
+    "expand-flex-attention",
     Repeat(_CLEAN, rounds=6),
     # Before weights change: a folded factor would hide the spelling.
     "recognise-clip",
