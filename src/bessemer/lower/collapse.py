@@ -139,6 +139,8 @@ class _Merge:
             if not uses:
                 self.untouched.add(id(node.tensor))
                 continue
+            if self.reducing and node.tensor.body is not None:
+                return False  # the axes of a compute stay as they are
             k = uses[0]
             if uses != [k, k + 1] or node.fill is not None or node.indices[k] is not pair[0] \
                     or node.indices[k + 1] is not pair[1] \

@@ -206,6 +206,7 @@ class BitShift(Bitwise):
         *(sample("i32[2,5]", "i32[5]", low=-50, high=40, direction=d) for d in ("LEFT", "RIGHT")),
         sample(np.array([-8, -8, 8, 8]), np.array([1, -1, 70, 2]), direction="RIGHT"),
         sample("u64[]", "u64[]", low=0, high=9, direction="RIGHT"),
+        sample(np.array([2**64 - 1], np.uint64), np.array([3], np.uint64), direction="RIGHT"),
     )
 
     def infer(self, a: TensorType, b: TensorType) -> TensorType:
@@ -217,7 +218,8 @@ class BitShift(Bitwise):
         amount = np.where(valid, b, 0).astype(b.dtype)
         if self.direction == "LEFT":
             return np.where(valid, np.left_shift(a, amount), 0)
-        return np.where(valid, np.right_shift(a, amount), np.where(a < 0, -1, 0))
+        rest = np.where(a < 0, -1, 0).astype(a.dtype)
+        return np.where(valid, np.right_shift(a, amount), rest)
 
     def scalar(self, a: te.Expr, b: te.Expr) -> te.Expr:
         valid = b < te.const(a.dtype.bits, b.dtype)

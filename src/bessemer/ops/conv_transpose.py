@@ -14,7 +14,7 @@ from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import load, narrow, rounded, widen
 from bessemer.ops.checks import check_floats, same_dim
-from bessemer.ops.dims import Array
+from bessemer.ops.dims import Array, Known
 from bessemer.ops.window import one_each
 from bessemer.te import Expr, Tensor
 
@@ -51,6 +51,13 @@ class Spread:
             for extent, (_, tap) in zip(self.kernel, pairs, strict=True):
                 value = te.where(tap < extent, value, te.const(0, value.dtype))
         return value
+
+    def met(self, weight: Expr, pairs: list[tuple[Expr, Expr]], spatial: Shape) -> Expr:
+        """The weight where its input element exists, else 0: NaN times nothing is not NaN."""
+        for extent, (place, _) in zip(spatial, pairs, strict=True):
+            inside = (place >= 0) & (place < te.index(extent))
+            weight = te.where(inside, weight, te.const(0, weight.dtype))
+        return weight
 
     def place(self, axis: int, o: Expr, j: Expr) -> tuple[Expr, Expr]:
         """Input index and window index of tap `j` of output `o`; either may lie outside.
@@ -184,7 +191,11 @@ class ConvTranspose(Operator):
             result = result + widen(bias).reshape(-1, *(1,) * len(out))
         return narrow(result, x.dtype)
 
-    def lower(self, x: Tensor, w: Tensor, bias: Tensor | None = None, **_: Any) -> Tensor:
+    def lower(
+        self, x: Tensor, w: Tensor, bias: Tensor | None = None, *, known: Known = (), **_: Any
+    ) -> Tensor:
+        weights = known[1] if len(known) > 1 else None
+        is_finite = weights is not None and bool(np.isfinite(widen(weights)).all())
         spread = self.spread(x.shape, w.shape)
         per_group = int(x.shape[1]) // self.group  # type: ignore[arg-type]
         filters = int(w.shape[1])  # type: ignore[arg-type]
@@ -198,8 +209,10 @@ class ConvTranspose(Operator):
             value = x.at(n, channel, *(place for place, _ in pairs), fill=0)
             row = oc if self.group == 1 else oc % filters
             fill = 0 if spread.overshoots() else None
-            weight = w.at(channel, row, *(tap for _, tap in pairs), fill=fill)
-            return te.sum_(spread.meeting(load(value), pairs) * load(weight), *axes)
+            weight = load(w.at(channel, row, *(tap for _, tap in pairs), fill=fill))
+            if not is_finite:
+                weight = spread.met(weight, pairs, x.shape[2:])
+            return te.sum_(spread.meeting(load(value), pairs) * weight, *axes)
 
         shape = (x.shape[0], filters * self.group, *spread.out)
         dtype = load(x.at(*(0,) * x.rank)).dtype
@@ -235,5 +248,9 @@ class ConvTranspose(Operator):
         sample(
             np.array([[[np.inf, 1.0, np.nan, -2.0]]], np.float32), "f32[1,1,3]",
             strides=(2,), pads=(1, 0),
+        ),
+        sample(
+            "f32[1,1,4]", np.array([[[np.nan, 1.0, np.inf]]], np.float32), strides=(2,),
+            pads=(1, 1),
         ),
     )
