@@ -59,3 +59,39 @@ def test_output_that_a_padded_convolution_reads_too():
              helper.make_node("Conv", ["a", "w"], ["y"], pads=[0, 2])]
     graph_inputs = {"x": random(1, 2, 3), "w": random(2, 2, 3, seed=1)}
     check(nodes, graph_inputs, ["a", "y"], constants=("w",))
+
+
+def body(nodes, inputs, outputs):
+    """A body graph; values are (name, dtype, shape)."""
+    def infos(values):
+        return [helper.make_tensor_value_info(n, onnx_dtype(d), s) for n, d, s in values]
+
+    return helper.make_graph(nodes, "body", infos(inputs), infos(outputs))
+
+
+def test_loop_that_starts_from_a_folded_constant():
+    inner = body(
+        [helper.make_node("Abs", ["s"], ["o"]), helper.make_node("Mul", ["o", "s"], ["z"]),
+         helper.make_node("Identity", ["k"], ["d"])],
+        [("i", "i64", []), ("k", "bool", []), ("s", "f32", [2, 3])],
+        [("d", "bool", []), ("o", "f32", [2, 3]), ("z", "f32", [2, 3])])
+    nodes = [helper.make_node("Concat", ["c"], ["start"], axis=0),
+             helper.make_node("Loop", ["n", "", "start"], ["last", "all"], body=inner)]
+    check(nodes, {"n": np.array(2), "c": random(2, 3)}, ["last", "all"], constants=("c",))
+
+
+def test_scan_that_starts_from_a_folded_constant():
+    inner = body(
+        [helper.make_node("Abs", ["s"], ["o"]), helper.make_node("Add", ["o", "x"], ["z"])],
+        [("s", "f32", [3]), ("x", "f32", [3])], [("o", "f32", [3]), ("z", "f32", [3])])
+    nodes = [helper.make_node("Concat", ["c"], ["start"], axis=0),
+             helper.make_node("Scan", ["start", "c2"], ["last", "all"], body=inner,
+                              num_scan_inputs=1)]
+    check(nodes, {"c": random(3), "c2": random(2, 3)}, ["last", "all"], constants=("c",))
+
+
+def test_mean_of_samples_that_are_kept_for_it():
+    nodes = [helper.make_node("GridSample", ["x", "g"], ["s"], mode="cubic",
+                              padding_mode="border"),
+             helper.make_node("GlobalAveragePool", ["s"], ["y"])]
+    check(nodes, {"x": random(1, 2, 4, 2), "g": random(1, 3, 3, 2)}, ["y"], constants=("g",))

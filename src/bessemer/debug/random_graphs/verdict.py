@@ -49,7 +49,7 @@ _INNER = frozenset([
 _ABSOLUTE = {
     **dict.fromkeys(["Gelu", "Mish", "Swish", "SwiGLU", "Selu", "Elu", "Celu", "Softplus", "DFT",
                      "STFT", "Range", "RotaryEmbedding", "MelWeightMatrix", "Resize", "GridSample",
-                     "RoiAlign", "DeformConv"], 0.0),
+                     "RoiAlign", "DeformConv", "If", "Loop", "Scan"], 0.0),
     **dict.fromkeys(["HannWindow", "HammingWindow", "BlackmanWindow", "LogSoftmax",
                      "SoftmaxCrossEntropyLoss", "ReduceLogSumExp", "LSTM", "GRU", "RNN"], 1.0),
 }

@@ -104,13 +104,13 @@ def attention(maker: Maker) -> None:
     if maker.chance(0.2):
         attributes["softcap"] = 2.0
     if maker.chance(0.5):
-        q = maker.fresh(dtype, [batch, heads, queries, head])
-        k = maker.fresh(dtype, [batch, groups, keys, head])
-        v = maker.fresh(dtype, [batch, groups, keys, value_head])
+        q = maker.fresh(dtype, [batch, heads, queries, head], low=-3, high=3)
+        k = maker.fresh(dtype, [batch, groups, keys, head], low=-3, high=3)
+        v = maker.fresh(dtype, [batch, groups, keys, value_head], low=-3, high=3)
     else:
-        q = maker.fresh(dtype, [batch, queries, heads * head])
-        k = maker.fresh(dtype, [batch, keys, groups * head])
-        v = maker.fresh(dtype, [batch, keys, groups * value_head])
+        q = maker.fresh(dtype, [batch, queries, heads * head], low=-3, high=3)
+        k = maker.fresh(dtype, [batch, keys, groups * head], low=-3, high=3)
+        v = maker.fresh(dtype, [batch, keys, groups * value_head], low=-3, high=3)
         attributes |= {"q_num_heads": heads, "kv_num_heads": groups}
     shape = maker.choose([queries, keys], [batch, 1, queries, keys], [1, heads, queries, keys])
     mask = maker.fresh(maker.choose("bool", dtype), shape) if maker.chance(0.4) else None

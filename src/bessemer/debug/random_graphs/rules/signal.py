@@ -10,7 +10,8 @@ from bessemer.debug.random_graphs.maker import Maker, rule
 def dft(maker: Maker) -> None:
     """The discrete Fourier transform of real and complex signals."""
     parts = maker.integer(1, 2)
-    x = maker.fresh(maker.dtype(("f32", "f64")), [maker.integer(1, 2), maker.integer(1, 8), parts])
+    x = maker.fresh(maker.dtype(("f32", "f64")), [maker.integer(1, 2), maker.integer(1, 8), parts],
+                    low=-5, high=5)  # a transform spreads an infinity in its own way
     onesided = maker.integer(0, 1) if parts == 1 else 0
     inverse = 0 if onesided else maker.integer(0, 1)
     if maker.opset >= 20:
@@ -30,7 +31,7 @@ def window(maker: Maker) -> None:
 def spectra(maker: Maker) -> None:
     """Short-time transforms, and the matrix of mel bands."""
     if maker.chance(0.5):
-        x = maker.fresh("f32", [1, 16, 1])
+        x = maker.fresh("f32", [1, 16, 1], low=-5, high=5)
         step = maker.given(np.asarray(maker.integer(1, 4), np.int64), True)
         frame = maker.fresh("f32", [8], low=0.1, high=1)
         length = maker.given(np.asarray(8, np.int64), True)

@@ -168,8 +168,8 @@ def quantized_conv(maker: Maker) -> None:
 def deform(maker: Maker) -> None:
     """Convolution at learned offsets."""
     h, w = maker.integer(3, 5), maker.integer(3, 5)
-    x = maker.fresh("f32", [1, 2, h, w])
-    weight = maker.fresh("f32", [3, 2, 2, 2], fixed=True)
+    x = maker.fresh("f32", [1, 2, h, w], low=-2, high=2)
+    weight = maker.fresh("f32", [3, 2, 2, 2], low=-2, high=2, fixed=True)
     offset = maker.fresh("f32", [1, 8, h - 1, w - 1], low=-1.5, high=1.5)
     bias = maker.fresh("f32", [3]) if maker.chance(0.5) else None
     mask = maker.fresh("f32", [1, 4, h - 1, w - 1], low=0, high=1) if maker.chance(0.5) else None
