@@ -1,5 +1,7 @@
 """Control flow in engines: compiled bodies give what the interpreter gives."""
 
+import dataclasses
+
 import numpy as np
 import onnx
 import pytest
@@ -7,12 +9,13 @@ from onnx import helper
 
 import bessemer
 from bessemer.core.dtypes import f32
-from bessemer.core.errors import EngineFormatError, ExecutionError, InputError
+from bessemer.core.errors import BessemerError, EngineFormatError, ExecutionError, InputError
 from bessemer.engine.manifest import MAX_DEPTH, decode_plan, encode_plan
-from bessemer.engine.plan import HostStep, KernelStep
+from bessemer.engine.plan import Binding, HostStep, KernelStep
 from bessemer.ir.interpreter import run_graph
 from bessemer.ir.parser import parse_graph
 from bessemer.ir.types import TensorType
+from bessemer.runtime.engine import Engine
 
 BRANCHES = """graph branches(%c: bool[], %x: f32[4], %w: f32[4]) -> (%y, %n) {
   %y, %n = If(%c, %x, %w, then_branch=graph yes(%a: f32[4], %w: f32[4]) -> (%z, %k) {
@@ -308,3 +311,31 @@ def test_elements_of_different_length():
       %b = Exp(%q) from "b"
     }"""
     check(text, [row(1, 2), row(3), row()], row(0.5, 0.25, 0.125))
+
+
+def hostile(change):
+    """An engine whose Loop has a body that was changed after the build."""
+    engine = bessemer.build(parse_graph(SUMMING))
+    (step,) = engine.plan.steps
+    body = dataclasses.replace(step.bodies["body"], **change(step.bodies["body"]))
+    plan = dataclasses.replace(
+        engine.plan, steps=(dataclasses.replace(step, bodies={"body": body}),))
+    return Engine(dataclasses.replace(engine.data, plan=plan, plans={}))
+
+
+FLOAT_CONDITION = Binding("more", "f32", (1000,))
+MORE_INPUTS = Binding("more", "f32", (3,))
+
+
+@pytest.mark.parametrize("change", [
+    lambda body: {"inputs": (*body.inputs, MORE_INPUTS)},
+    lambda body: {"inputs": body.inputs[:3]},
+    lambda body: {"outputs": (FLOAT_CONDITION, *body.outputs[1:])},
+    lambda body: {"outputs": body.outputs[:1]},
+    lambda body: {"inputs": (body.inputs[2], *body.inputs[1:2], body.inputs[0], body.inputs[3])},
+])
+def test_a_body_that_does_not_fit_its_loop_is_an_error(change):
+    """Also where it would be entered by pointers alone."""
+    feed = [np.array(3), np.array(True), row(1, 2, 3), row(1, 2, 3)]
+    with pytest.raises(BessemerError):
+        hostile(change).run(feed)

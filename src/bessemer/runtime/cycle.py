@@ -4,6 +4,7 @@ A body of static shapes that is one native call is entered again and again. What
 back and forth between two buffers; stacked results are written where they stay.
 """
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -60,10 +61,11 @@ class Cycle:
         specs = self._runner.signature
         first = self._head + len(carried)
         given = [*carried, *(line[0] for line in lines), *captured]
-        if not all(map(_fits, given, specs.inputs[self._head :])):
-            return None
+        expected, states = specs.inputs[self._head :], specs.inputs[self._head : first]
         outputs = specs.outputs[self._ahead : self._ahead + len(carried)]
-        if not all(map(_same, specs.inputs[self._head : first], outputs)):
+        if len(given) != len(expected) or len(states) != len(outputs):
+            return None
+        if not all(map(_fits, given, expected)) or not all(map(_same, states, outputs)):
             return None
         self._tables.forget()
         for k, array in enumerate(captured, first + len(lines)):
@@ -202,12 +204,24 @@ def can_cycle(plan: Plan, segments: Sequence[Any], counts: bool) -> bool:
     if not all(binding.is_static and binding.dtype != "string" for binding in bindings):
         return False
     sources = [binding.source for binding in plan.outputs]
-    if counts and sources[0] is not None:
-        # An output that is the condition as it came in: it was true, or nothing would run.
-        if sources[0].space != "input" or sources[0].offset != 1:
+    if counts:
+        if not _has_head(plan):
             return False
-        sources = sources[1:]
+        # An output that is the condition as it came in: it was true, or nothing would run.
+        if sources[0] is not None and (sources[0].space, sources[0].offset) == ("input", 1):
+            sources = sources[1:]
     return all(source is None for source in sources)
+
+
+def _has_head(plan: Plan) -> bool:
+    """True if the plan begins like the body of a Loop: iteration and condition -> condition."""
+    if len(plan.inputs) < 2 or not plan.outputs:
+        return False
+    return all(
+        binding.dtype == dtype and math.prod(int(extent or 0) for extent in binding.shape or ()) == 1
+        for binding, dtype in ((plan.inputs[0], "i64"), (plan.inputs[1], "bool"),
+                               (plan.outputs[0], "bool"))
+    )
 
 
 def _buffer(shape: tuple[int, ...], spec: Spec) -> Array:

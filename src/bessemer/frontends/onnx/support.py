@@ -21,6 +21,7 @@ from bessemer.frontends.onnx.proto import (
 )
 from bessemer.frontends.onnx.structure import node_label
 from bessemer.frontends.onnx.versions.table import adapted_types, replacements
+from bessemer.ops.control import ControlOperator
 
 COMPILED, OPAQUE, EXPANDED, UNSUPPORTED = "compiled", "opaque", "expanded", "unsupported"
 OFFLOADED = "offloaded"
@@ -32,9 +33,9 @@ _LISTED = 50
 class NodeSupport:
     """How one node of the source model will be handled.
 
-    `kind` is compiled (has a tensor expression), opaque (runs by its reference on the host),
-    expanded (replaced by a function's body), offloaded (left to another runtime) or unsupported;
-    `reason` explains the last.
+    `kind` is compiled (has a tensor expression, or bodies that are compiled), opaque (runs by its
+    reference on the host), expanded (replaced by a function's body), offloaded (left to another
+    runtime) or unsupported; `reason` explains the last.
     """
 
     path: str
@@ -122,7 +123,8 @@ def _classify_newest(domain: str, op_type: str) -> tuple[str, str]:
     key = f"{domain}.{op_type}" if domain else op_type
     cls = OPERATORS.find(key)
     if cls is not None:
-        return (COMPILED if cls.has_lowering() else OPAQUE), ""  # type: ignore[attr-defined]
+        compiled = cls.has_lowering() or issubclass(cls, ControlOperator)  # type: ignore[attr-defined]
+        return (COMPILED if compiled else OPAQUE), ""
     try:
         schema = onnx.defs.get_schema(op_type, NEWEST_OPSET, domain)
     except onnx.defs.SchemaError:
