@@ -36,7 +36,7 @@ from bessemer.debug.symbolic_engine import (
 from bessemer.debug.tiny_engine import tiny_answer, tiny_engine_data
 from bessemer.engine.checksum import digest
 from bessemer.engine.file import write_engine
-from bessemer.engine.plan import BufferRef, HostStep, StoredGraph, TensorRef
+from bessemer.engine.plan import Binding, BufferRef, HostStep, Plan, StoredGraph, TensorRef
 from bessemer.runtime.load import load
 
 HEADER, ENTRY = 64, 64
@@ -74,6 +74,8 @@ def seed_engines() -> dict[str, Seed]:
     engines = {
         "plain": data,
         "host": replace(data, plan=replace(data.plan, steps=(first, host, *rest))),
+        "bodies": replace(data, plan=replace(data.plan, steps=(
+            first, _branch_step(ref, constant), *rest))),
         "large": replace(data, objects=several, constants=(*data.constants, (4096, large))),
         "symbolic": replace(symbolic_engine_data(), source=StoredGraph("graph g() -> () {\n}")),
         HARMLESS: host_data(),
@@ -86,10 +88,23 @@ def seed_engines() -> dict[str, Seed]:
         for name, engine in engines.items():
             path = Path(folder) / "m.plan"
             write_engine(path, engine)
-            inputs, outputs = known if name in ("plain", "host", "large") else (
+            inputs, outputs = known if name in ("plain", "host", "bodies", "large") else (
                 shaped, symbolic_answer(shaped))
             made[name] = (path.read_bytes(), inputs, outputs)
     return made
+
+
+def _branch_step(ref: TensorRef, constant: np.ndarray[Any, Any]) -> HostStep:
+    """An If that copies a value onto itself; a byte of the constant, not zero, is its condition."""
+    byte = next(k for k, number in enumerate(constant.tobytes()) if number)
+    condition = TensorRef(BufferRef("constant", byte, 1), "bool", (1,))
+    size, shape = ref.buffer.size_bytes, (COUNT,)
+    given = TensorRef(BufferRef("input", 0, size), "f32", shape)
+    made = TensorRef(BufferRef("output", 0, size), "f32", shape)
+    copy = HostStep("copy", {"op": "Identity", "attributes": {}}, (given,), (made,))
+    body = Plan("then", (Binding("a", "f32", shape),), (Binding("b", "f32", shape),), (copy,))
+    return HostStep("branch", {"op": "If", "attributes": {}}, (condition, ref), (ref,),
+                    bodies={"then_branch": body})
 
 
 # --- mutations that leave checksums alone --------------------------------------------------------
