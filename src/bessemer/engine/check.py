@@ -59,6 +59,8 @@ class _Checker:
         self.bindings = {"input": plan.inputs, "output": plan.outputs}
         self.known: dict[str, int] = {}
         self.last = len(plan.epochs)
+        self.symbolic = plan.is_symbolic
+        self.sizes: dict[int, int] = {}
 
     def fail(self, where: str, text: str) -> EngineFormatError:
         return EngineFormatError(f"plan {self.plan.name!r}, {where}: {text}")
@@ -69,7 +71,7 @@ class _Checker:
         """The number; None for a formula, of which each symbol must be known in that epoch."""
         if isinstance(value, int):
             return value
-        if not self.plan.is_symbolic:
+        if not self.symbolic:
             raise self.fail(where, f"the formula {value!r} needs a plan with symbols")
         late = [name for name in self.symbols_of(value, where) if self.known[name] > epoch]
         if late:
@@ -92,7 +94,7 @@ class _Checker:
             return False
         if binding.is_static:
             return True
-        return self.plan.is_symbolic and all(
+        return self.symbolic and all(
             extent is not None
             and all(self.known[n] <= epoch for n in self.symbols_of(extent, binding.name))
             for extent in binding.shape
@@ -145,10 +147,15 @@ class _Checker:
         """A reference to bytes: it must lie inside its space."""
         if ref.space == "host":
             raise self.fail(where, "kernels cannot use the space 'host'")
-        size, byte = (self.number(n, where, epoch) for n in (ref.size_bytes, ref.byte))
-        if ref.space in self.limits:
-            limit = self.limits[ref.space]
-            if ref.space == "arena" and self.plan.is_symbolic:
+        size: int | None
+        byte: int | None
+        if isinstance(ref.size_bytes, int) and isinstance(ref.byte, int):
+            size, byte = ref.size_bytes, ref.byte
+        else:
+            size, byte = (self.number(n, where, epoch) for n in (ref.size_bytes, ref.byte))
+        limit = self.limits.get(ref.space)
+        if limit is not None:
+            if self.symbolic and ref.space == "arena":
                 raise self.fail(where, "a symbolic plan has blocks and no arena")
             if size is None or byte != 0 or ref.offset + size > limit:
                 raise self.fail(
@@ -175,9 +182,14 @@ class _Checker:
 
     def room(self, binding: Binding, where: str, epoch: int) -> int | None:
         """The bytes of a binding, None if they are a formula."""
-        if not self.is_shaped(binding, epoch):
-            raise self.fail(where, f"binding {binding.name!r} has no fixed size for a kernel")
-        return binding_bytes(binding)
+        size = self.sizes.get(id(binding))
+        if size is None:
+            if not self.is_shaped(binding, epoch):
+                raise self.fail(where, f"binding {binding.name!r} has no fixed size for a kernel")
+            size = binding_bytes(binding)
+            if size is not None:
+                self.sizes[id(binding)] = size
+        return size
 
     def binding(self, ref: BufferRef, where: str) -> Binding:
         known = self.bindings[ref.space]
@@ -302,7 +314,8 @@ class _Checker:
             for extent in binding.shape or ():
                 self.number(0 if extent is None else extent, f"input {binding.name!r}", 0)
         for index, step in enumerate(plan.steps):
-            where, epoch = f"step {index} {step.name!r}", bisect_right(plan.epochs, index)
+            where = f"step {index} {step.name!r}"
+            epoch = bisect_right(plan.epochs, index) if plan.epochs else 0
             if isinstance(step, KernelStep):
                 self.kernel(step, where, epoch)
             elif isinstance(step, HostStep):

@@ -56,10 +56,12 @@ _TEXTS = tuple_of(TEXT)
 
 def _or_formula(number: Codec[int]) -> Codec[Extent]:
     """A number or a formula, whose text `engine.check` reads."""
-    return Codec(
-        lambda value: value,
-        lambda value, where: (TEXT if isinstance(value, str) else number).decode(value, where),
-    )
+    decode_number = number.decode
+
+    def decode(value: Any, where: str) -> Extent:
+        return TEXT.decode(value, where) if type(value) is str else decode_number(value, where)
+
+    return Codec(lambda value: value, decode)
 
 
 _EXTENT = _or_formula(_NUMBER)

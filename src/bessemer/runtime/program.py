@@ -222,19 +222,19 @@ class Program:
     def _template(self, kernels: list[KernelStep]) -> Template:
         refs: list[BufferRef] = [ref for step in kernels for ref in step.args]
         patches: dict[tuple[str, int], list[tuple[int, int]]] = {}
-        offsets = []
+        bases, offsets = np.zeros(len(refs), np.uint8), np.zeros(len(refs), np.uint64)
         for argument, ref in enumerate(refs):
-            if ref.space in ("input", "output"):
-                patches.setdefault((ref.space, ref.offset), []).append((argument, int(ref.byte)))
-                offsets.append(0)
-            elif ref.space == "constant":
-                offsets.append(self.constants.address_of(ref.offset, int(ref.size_bytes)))
+            space = ref.space
+            if space == "arena":
+                offsets[argument] = ref.offset
+                continue
+            bases[argument] = 1
+            if space == "constant":
+                offsets[argument] = self.constants.address_of(ref.offset, int(ref.size_bytes))
             else:
-                offsets.append(ref.offset)
-        return Template(
-            np.array([0 if ref.space == "arena" else 1 for ref in refs], np.uint8),
-            np.array(offsets, np.uint64), {key: tuple(found) for key, found in patches.items()},
-        )
+                patches.setdefault((space, ref.offset), []).append((argument, int(ref.byte)))
+        found = {key: tuple(pairs) for key, pairs in patches.items()}
+        return Template(bases, offsets, found)
 
 
 def worth_waking(kernels: Sequence[KernelStep]) -> bool:
