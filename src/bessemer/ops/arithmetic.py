@@ -220,6 +220,7 @@ class Pow(Operator):
         sample("f32[4]", np.array(-1.0, np.float32), low=0.5),
         sample("i32[5]", "i32[5]", low=0, high=5),
         sample("i64[5]", np.array(2, np.int64)),
+        sample(np.array([6658517468405089528, -3]), np.array(2, np.int64)),
         sample("f32[]", "f32[]", low=0.5),
         sample("i32[4]", "f32[4]", low=0, high=3),
         sample("i64[5]", "f32[5]", low=0, high=9),
@@ -235,7 +236,8 @@ class Pow(Operator):
             if x.dtype.kind in "iu" and y.dtype.kind in "iu":
                 exact = np.power(x, np.maximum(y, 0).astype(x.dtype))
                 inverse = np.where(y < 0, np.power(x.astype(np.float64), y), 0)
-                return np.asarray(np.where(y < 0, inverse, exact)).astype(x.dtype)
+                # Not in one step: together with floats, integers would lose digits.
+                return np.asarray(np.where(y < 0, inverse.astype(x.dtype), exact))
             return np.asarray(np.power(widened(x), widened(y))).astype(x.dtype)
 
     def lower(self, x: te.Tensor, y: te.Tensor, **options: Any) -> te.Tensor:
