@@ -1,7 +1,8 @@
 """Many iterations of a loop's body with little between them: pointers change, nothing is copied.
 
-A body of static shapes that is one native call is entered again and again. What it carries goes
-back and forth between two buffers; stacked results are written where they stay.
+A body of static shapes that is one native call is entered again and again, or at once for all
+iterations where none decides whether another follows. What it carries goes back and forth between
+two buffers; stacked results are written where they stay.
 """
 
 import math
@@ -13,6 +14,7 @@ import numpy as np
 from bessemer.engine.plan import Plan
 from bessemer.runtime.bindings import Spec, address_of, empty_aligned
 from bessemer.runtime.program import NativeSegment
+from bessemer.runtime.strip import Strip
 
 if TYPE_CHECKING:
     from bessemer.runtime.runner import Runner
@@ -49,6 +51,7 @@ class Cycle:
         self._number = np.zeros((), np.int64)
         self._going = np.ones((), bool)
         self._next = np.ones((), bool)
+        self._strip: Strip | None = None
 
     def run(
         self, carried: Sequence[Any], lines: Sequence[Array], captured: Sequence[Any], limit: int
@@ -70,6 +73,10 @@ class Cycle:
         self._tables.forget()
         for k, array in enumerate(captured, first + len(lines)):
             self._point_input(k, array)
+        if not self._head and limit:
+            done = self._at_once(list(carried), lines, limit)
+            if done is not None:
+                return done
         self._going[...] = True
         for k, scalar in enumerate((self._number, self._going)[: self._head]):
             self._tables.point(self._inputs[k], address_of(scalar))
@@ -77,6 +84,41 @@ class Cycle:
             self._tables.point(self._outputs[0], address_of(self._next))
             self._next[...] = True
         return self._iterate(list(carried), lines, limit, first)
+
+    def _at_once(
+        self, carried: list[Any], lines: Sequence[Array], limit: int
+    ) -> tuple[list[Any], list[Any]] | None:
+        """All iterations by one native call; None if some row would lie badly."""
+        specs, count = self._runner.signature.outputs, len(carried)
+        rows = [spec.size_bytes or 0 for spec in specs[count:]]
+        rows += [line[0].nbytes for line in lines]
+        if any(size & self._mask for size in rows):
+            return None
+        pointers: list[tuple[Patches, Array]] = []
+        states = []
+        for k, array in enumerate(carried):
+            state = _State(self._inputs[k], self._outputs[k], specs[k])
+            pointers += state.pointers(self._tables.input_address(k, array), limit)
+            states.append(state)
+        whole = [self._well_placed(line) for line in lines]
+        stacks = [_buffer((limit, *(spec.shape or ())), spec) for spec in specs[count:]]
+        for patches, array in zip(
+            (*self._inputs[count : count + len(lines)], *self._outputs[count:]),
+            (*whole, *stacks), strict=True,
+        ):
+            pointers.append((patches, _addresses(address_of(array), array.strides[0], limit)))
+        self._strip = self._strip or Strip(self._runner)
+        self._strip.run(pointers, limit)
+        self._tables.forget()
+        return [state.last(limit) for state in states], stacks
+
+    def _well_placed(self, line: Array) -> Array:
+        """The slices of a scanned input, copied if a single one of them lies badly."""
+        if line[0].flags.c_contiguous and not (address_of(line) | line.strides[0]) & self._mask:
+            return line
+        copy = empty_aligned(line.shape, line.dtype, line.nbytes, _ALIGNMENT)
+        np.copyto(copy, line)
+        return copy
 
     def _iterate(
         self, carried: list[Any], lines: Sequence[Array], limit: int, first: int
@@ -134,6 +176,13 @@ class _State:
         if done:
             point(self._reads, self._addresses[(done - 1) & 1])
         point(self._writes, self._addresses[done & 1])
+
+    def pointers(self, first: int, count: int) -> list[tuple[Patches, Array]]:
+        """The addresses that `count` iterations read and write; the first one reads `first`."""
+        writes = np.resize(np.array(self._addresses, np.uint64), count)
+        reads = np.roll(writes, 1)
+        reads[0] = first
+        return [(self._reads, reads), (self._writes, writes)]
 
     def last(self, done: int) -> Array:
         """What the last of `done` iterations wrote."""
@@ -218,10 +267,15 @@ def _has_head(plan: Plan) -> bool:
     if len(plan.inputs) < 2 or not plan.outputs:
         return False
     return all(
-        binding.dtype == dtype and math.prod(int(extent or 0) for extent in binding.shape or ()) == 1
+        binding.dtype == dtype and math.prod(int(n or 0) for n in binding.shape or ()) == 1
         for binding, dtype in ((plan.inputs[0], "i64"), (plan.inputs[1], "bool"),
                                (plan.outputs[0], "bool"))
     )
+
+
+def _addresses(first: int, step: int, count: int) -> Array:
+    """The addresses of `count` rows; the step may be negative."""
+    return (first + step * np.arange(count, dtype=np.int64)).astype(np.uint64)
 
 
 def _buffer(shape: tuple[int, ...], spec: Spec) -> Array:

@@ -158,13 +158,12 @@ class Runner:
 
     def _call(self, number: int) -> None:
         """Runs one native segment."""
-        pool = self.pool
-        if pool is None or pool is not pools.current_pool():
-            pool = self._ready_pool()
-        pool.run(self.tables.requests[number])
+        self.ready_pool().run(self.tables.requests[number])
 
-    def _ready_pool(self) -> pools.Pool:
+    def ready_pool(self) -> pools.Pool:
         """The pool; looked up again where there is none yet, as in a new child process."""
+        if self.pool is not None and self.pool is pools.current_pool():
+            return self.pool
         assert self.program.linked is not None
         self.pool = pools.get_pool(self.program.linked.driver)
         self.threads = self.pool.grow(self.threads_wanted)
