@@ -300,3 +300,28 @@ def test_kernels_that_are_missing(data) -> None:
                                epochs=(), outputs=())
     with pytest.raises(EngineFormatError, match="no function 'other'"):
         Engine(dataclasses.replace(data, plan=plan))
+
+
+@pytest.mark.parametrize("outer", [("N", "H"), (None, None)])
+def test_bodies_of_any_shape(data, outer: tuple[Any, ...]) -> None:
+    """A symbolic plan as the body of control flow, inside a plan with and without symbols."""
+    names = [binding.name for binding in data.plan.outputs]
+    inputs = (Binding("c", "bool", ()), Binding("x", "f32", outer), Binding("z", "f32", (None,)))
+    step = HostStep(
+        "choose", {"op": "If", "attributes": {}},
+        tuple(TensorRef(BufferRef("input", i, 0), b.dtype, None) for i, b in enumerate(inputs)),
+        tuple(slot(i) for i in range(len(names))),
+        bodies={"then_branch": data.plan, "else_branch": data.plan},
+    )
+    symbols = tuple(SymbolRecord(name, source=("input", 1, axis))
+                    for axis, name in enumerate(outer) if name)
+    plan = Plan("outer", inputs, tuple(
+        Binding(name, binding.dtype, None, BufferRef("host", i, 0))
+        for i, (name, binding) in enumerate(zip(names, data.plan.outputs, strict=True))
+    ), (step,), host_slots=len(names), symbols=symbols)
+    with Engine(dataclasses.replace(data, plan=plan)).create_context(2) as context:
+        for n, h in ((4, 3), (0, 2), (9, 9), (4, 3)):
+            given = symbolic_inputs(n, h)
+            got = context.run({"c": np.array(n > 4)} | given)
+            for name, expected in symbolic_answer(given).items():
+                np.testing.assert_array_equal(got[name], expected)

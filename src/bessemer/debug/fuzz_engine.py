@@ -210,7 +210,10 @@ def manifest_value(content: bytearray, source: random.Random) -> bytes:
     """Changes, removes or doubles values of the manifest and makes the file right around it."""
     value = json.loads(zlib.decompress(_sections(content)[0][1]))
     for _ in range(source.randrange(1, 4)):
-        container, key = source.choice(list(_leaves(value)))
+        places = list(_leaves(value))
+        if not places:
+            break
+        container, key = source.choice(places)
         turn = source.randrange(4)
         if turn == 0:
             del container[key]
