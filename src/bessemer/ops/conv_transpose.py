@@ -163,7 +163,7 @@ class ConvTranspose(Operator):
         lows = tuple(int(n) for n in spread.lows)  # type: ignore[arg-type]
         batch, channels = x.shape[:2]
         spatial, group = x.shape[2:], self.group
-        values = widen(x).reshape(batch, group, channels // group, -1)
+        values = widen(x).reshape(batch, group, channels // group, math.prod(spatial))
         weights = widen(w).reshape(group, channels // group, w.shape[1], *spread.kernel)
         # Negative pads: zeros before the first window.
         shift = tuple(max(-low, 0) for low in lows)

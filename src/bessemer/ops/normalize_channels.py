@@ -1,5 +1,6 @@
 """Normalisations per channel: Batch-, Instance- and GroupNormalization, LRN."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -191,7 +192,8 @@ class GroupNormalization(Operator):
 
     def reference(self, x: Array, scale: Array, bias: Array) -> Array:
         stage = stage_type(self.stash_type, TensorType.of(x, False).dtype).numpy
-        grouped = x.astype(stage).reshape(x.shape[0], self.num_groups, -1)
+        grouped = x.astype(stage).reshape(
+            x.shape[0], self.num_groups, math.prod(x.shape[1:]) // self.num_groups)
         centred = grouped - grouped.mean(axis=2, keepdims=True)
         variance = (centred * centred).mean(axis=2, keepdims=True)
         normal = (centred / np.sqrt(variance + stage.type(self.epsilon))).reshape(x.shape)

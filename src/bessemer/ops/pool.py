@@ -1,5 +1,6 @@
 """Pooling with sliding windows: MaxPool, AveragePool, LpPool."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -80,7 +81,7 @@ class MaxPool(Operator):
     def reference(self, x: Array) -> tuple[Array, Array]:
         window = pool_window(self, x.shape)
         views = window.view(x, lowest(TensorType.of(x, False).dtype))
-        flat = views.reshape(*views.shape[: 2 + window.rank], -1)
+        flat = views.reshape(*views.shape[: 2 + window.rank], math.prod(window.kernel))
         if flat.size == 0:
             return np.zeros(flat.shape[:-1], x.dtype), np.zeros(flat.shape[:-1], np.int64)
         return flat.max(axis=-1), self._positions(x, flat, window)
