@@ -53,11 +53,28 @@ class MemoryAccess(ValueOps):
                      ) -> None:
         """A contiguous store of the lanes whose mask is set."""
         mask = self.splat(mask, lanes)
+        if kind in ("i8", "i16", "i32") and "avx512f" in self.target.requires:
+            mask = self._hidden(mask, lanes)
         vector = f"<{lanes} x {kind}>"
         name = f"llvm.masked.store.v{lanes}{_mangled(kind)}.p0"
         self.declarations.add(f"declare void @{name}({vector}, ptr, i32 immarg, <{lanes} x i1>)")
         self.emitter.line(
             f"call void @{name}({vector} {value}, ptr {pointer}, i32 {align}, {mask})")
+
+    def _hidden(self, mask: Val, lanes: int) -> Val:
+        """The mask as something that LLVM cannot know to be constant.
+
+        For AVX-512, LLVM 22.1 turns a store of truncated integers whose mask is a constant with
+        one lane set into a store of the element before truncation: it writes beyond the element.
+        """
+        width = max(lanes, 32)
+        bits = self.emitter.value(f"bitcast {mask} to i{lanes}")
+        if lanes < width:
+            bits = self.emitter.value(f"zext i{lanes} {bits} to i{width}")
+        bits = self.emitter.value(f'call i{width} asm "", "=r,0"(i{width} {bits})')
+        if lanes < width:
+            bits = self.emitter.value(f"trunc i{width} {bits} to i{lanes}")
+        return Val(self.emitter.value(f"bitcast i{lanes} {bits} to {mask.type}"), boolean, lanes)
 
     def gather(self, kind: str, lanes: int, pointers: str, mask: Val | None, align: int) -> str:
         """Loads from a vector of pointers where the mask is set; zero elsewhere."""
