@@ -91,13 +91,14 @@ def _target(names: list[str] | None) -> str | tuple[str, ...] | None:
 
 def summarize(engine: "Engine", path: Path, seconds: float) -> dict[str, Any]:
     """What was built, as JSON types."""
-    from bessemer.engine.plan import HostStep
+    from bessemer.engine.plan import KernelStep
 
     plan = engine.plan
-    host = [step for step in plan.steps if isinstance(step, HostStep)]
+    steps = [step for each in (plan, *plan.inner_plans) for step in each.steps]
     return {
         "engine": str(path), "file_bytes": path.stat().st_size, "seconds": round(seconds, 3),
-        "kernels": len(plan.steps) - len(host), "host_steps": len(host),
+        "kernels": sum(isinstance(step, KernelStep) for step in steps),
+        "host_steps": len(list(plan.opaque_steps)),
         "arena_bytes": plan.memory.arena_bytes or plan.arena_bytes,
         "weights_bytes": plan.memory.weights_bytes,
         "sum_of_tensors_bytes": plan.memory.sum_of_tensors_bytes,
