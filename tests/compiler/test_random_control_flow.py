@@ -7,13 +7,13 @@ import pytest
 
 import bessemer
 from bessemer.core.dtypes import boolean, f32, i64
+from bessemer.core.shapes import symbol
 from bessemer.ir.graph import Graph
 from bessemer.ir.interpreter import run_graph
 from bessemer.ir.operator import operator_class
 from bessemer.ir.types import TensorType
 
 WIDTH = 3
-ROW = TensorType(f32, (WIDTH,))
 NUMBER, TRUTH = TensorType(i64, ()), TensorType(boolean, ())
 PASSES = ("unroll-loops", "select-branches", "sink-constants", "refine-bodies", "inline-branches")
 
@@ -23,17 +23,21 @@ def op(name, **attributes):
 
 
 class Maker:
-    """Writes random graphs over rows of three numbers, an integer and a truth value."""
+    """Writes random graphs over rows of `width` numbers, an integer and a truth value."""
 
-    def __init__(self, seed):
+    def __init__(self, seed, width=WIDTH):
         self.random = random.Random(seed)
+        self.type = TensorType(f32, (width,))
 
     def row(self, graph, rows):
         """A new row from others."""
         kind = self.random.choice(("Add", "Sub", "Max", "Tanh", "Abs", "Constant"))
         if kind == "Constant":
-            numbers = [self.random.randint(-2, 2) / 2 for _ in range(WIDTH)]
-            return graph.add_constant("row", np.array(numbers, np.float32))
+            if self.type.is_static:
+                numbers = [self.random.randint(-2, 2) / 2 for _ in range(WIDTH)]
+                return graph.add_constant("row", np.array(numbers, np.float32))
+            half = graph.add_constant("half", np.array([0.5], np.float32))
+            return graph.add_node(op("Add"), [self.random.choice(rows), half]).output
         count = 1 if kind in ("Tanh", "Abs") else 2
         picked = [self.random.choice(rows) for _ in range(count)]
         return graph.add_node(op(kind), picked).output
@@ -63,7 +67,7 @@ class Maker:
         """A body graph with its own inputs and those for captured rows and a number."""
         graph = Graph(name)
         inputs = [graph.add_input(f"own{k}", type) for k, type in enumerate(own)]
-        rows = [graph.add_input(f"row{k}", ROW) for k in range(captured)]
+        rows = [graph.add_input(f"row{k}", self.type) for k in range(captured)]
         return graph, inputs, rows, graph.add_input("number", NUMBER)
 
     def branch(self, graph, rows, number, depth):
@@ -78,7 +82,8 @@ class Maker:
         return made.outputs
 
     def loop(self, graph, rows, number, depth):
-        inner, own, given, count = self.body("body", [NUMBER, TRUTH, ROW, ROW], len(rows))
+        types = [NUMBER, TRUTH, self.type, self.type]
+        inner, own, given, count = self.body("body", types, len(rows))
         cast = inner.add_node(op("Cast", to="f32"), [own[0]]).output
         first = inner.add_node(op("Add"), [own[2], cast]).output
         made = self.fill(inner, [first, own[3], *given], count, depth - 1)
@@ -93,7 +98,7 @@ class Maker:
         return [*node.outputs[:2], self.folded(graph, node.outputs[2])]
 
     def scan(self, graph, rows, number, depth):
-        inner, own, given, count = self.body("body", [ROW, ROW], len(rows))
+        inner, own, given, count = self.body("body", [self.type, self.type], len(rows))
         made = self.fill(inner, [*own, *given], count, depth - 1)
         inner.outputs = [self.random.choice(made), made[-1]]
         parts = [
@@ -117,23 +122,33 @@ class Maker:
 
     def graph(self):
         made = Graph("random")
-        rows = [made.add_input(f"x{k}", ROW) for k in range(2)]
+        rows = [made.add_input(f"x{k}", self.type) for k in range(2)]
         rows = self.fill(made, rows, made.add_input("n", NUMBER), 2)
         made.outputs = [made.add_node(op("Neg"), [value]).output for value in rows[-4:]]
         return made
 
 
-@pytest.mark.parametrize("seed", range(25))
-def test_random_control_flow(seed):
-    maker = Maker(seed)
+def check(maker, widths):
+    """One engine, runs of any width: the interpreter gives the same."""
     graph = maker.graph()
     disabled = [name for name in PASSES if maker.random.random() < 0.4]
     engine = bessemer.build(graph, disable=disabled, strict=False)
     assert not list(engine.plan.opaque_steps)
-    rng = np.random.default_rng(seed)
-    for trips in (0, 1, 4):
-        feed = [rng.standard_normal(WIDTH).astype(np.float32) for _ in range(2)]
-        feed.append(np.array(trips))
-        right = run_graph(graph, feed)
-        for found, expected in zip(engine.run(feed).values(), right, strict=True):
-            np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-5)
+    rng = np.random.default_rng(0)
+    for width in widths:
+        for trips in (0, 1, 4):
+            feed = [rng.standard_normal(width).astype(np.float32) for _ in range(2)]
+            feed.append(np.array(trips))
+            right = run_graph(graph, feed)
+            for found, expected in zip(engine.run(feed).values(), right, strict=True):
+                np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_random_control_flow(seed):
+    check(Maker(seed), (WIDTH,))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_random_control_flow_of_any_width(seed):
+    check(Maker(seed, symbol("W")), (3, 1, 40, 3))

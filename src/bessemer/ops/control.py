@@ -18,7 +18,7 @@ import numpy as np
 
 from bessemer.core.dtypes import boolean, f32, i64
 from bessemer.core.errors import ShapeError
-from bessemer.core.shapes import Dim, Sym
+from bessemer.core.shapes import Dim, Sym, substitute
 from bessemer.ir.graph import Graph
 from bessemer.ir.inference import is_fresh
 from bessemer.ir.interpreter import run_graph
@@ -38,8 +38,9 @@ def required(graph: Graph | None, name: str) -> Graph:
 
 @dataclass(frozen=True)
 class Body:
-    """A body that can be run, by whatever means; `types` are those of its results.
+    """A body that can be run, by whatever means.
 
+    `given` are the types of its inputs, `types` those of its results.
     `cycle(counts)` may give a quick way to run it many times: a function of carried values,
     scanned tensors (iterations first), captured values and the number of iterations (one or more)
     that gives the last carried values and the stacked results, or None. `counts` says that the
@@ -47,13 +48,26 @@ class Body:
     """
 
     run: Callable[[list[Any]], list[Any]]
+    given: tuple[ValueType, ...]
     types: tuple[ValueType, ...]
     cycle: Callable[[bool], Callable[..., Any] | None] = lambda counts: None
 
     @staticmethod
     def of(graph: Graph) -> "Body":
         """A body run by the interpreter."""
-        return Body(functools.partial(run_graph, graph), tuple(v.type for v in graph.outputs))
+        given, types = (tuple(v.type for v in values) for values in (graph.inputs, graph.outputs))
+        return Body(functools.partial(run_graph, graph), given, types)
+
+    def extents(self, operands: Sequence[Any]) -> dict[str, int]:
+        """What the symbols in the types of the inputs are for these operands."""
+        found: dict[str, int] = {}
+        for type, value in zip(self.given, operands, strict=False):
+            if isinstance(type, TensorType) and type.shape is not None \
+                    and isinstance(value, np.ndarray) and value.ndim == len(type.shape):
+                found |= {str(dim): extent for dim, extent in zip(type.shape, value.shape,
+                                                                  strict=True)
+                          if isinstance(dim, Sym)}
+        return found
 
 
 class ControlOperator(Operator):
@@ -149,12 +163,18 @@ def stacked_type(type: ValueType, axis: int, count: Dim) -> ValueType:
     return type.with_shape((*type.dims[:at], count, *type.dims[at:]))
 
 
-def stack(items: list[Any], type: ValueType, axis: int = 0) -> Any:
-    """The tensors stacked along a new axis; an empty tensor of fitting shape if there are none."""
+def stack(
+    items: list[Any], type: ValueType, axis: int = 0, extents: Mapping[str, int] | None = None
+) -> Any:
+    """The tensors stacked along a new axis; an empty tensor of fitting shape if there are none.
+
+    `extents` are those of the symbols in the type, as far as they are known.
+    """
     if items:
         return np.stack(items, axis=axis)
     assert isinstance(type, TensorType)
-    dims = [dim if isinstance(dim, int) else 0 for dim in type.shape or ()]
+    known = [substitute(dim, extents or {}) for dim in type.shape or ()]
+    dims = [dim if isinstance(dim, int) else 0 for dim in known]
     dims.insert(normalize_axis(axis, len(dims) + 1), 0)
     return np.zeros(dims, type.dtype.numpy)
 
@@ -275,8 +295,9 @@ class Loop(ControlOperator):
             carried = results[1 : 1 + count]
             for items, item in zip(stacks, results[1 + count :], strict=True):
                 items.append(item)
-        types = body.types[1 + count :]
-        return (*carried, *(stack(s, t) for s, t in zip(stacks, types, strict=True)))
+        types, extents = body.types[1 + count :], body.extents([None, None, *values])
+        stacked = (stack(s, t, 0, extents) for s, t in zip(stacks, types, strict=True))
+        return (*carried, *stacked)
 
     samples = (
         sample(
@@ -376,6 +397,7 @@ class Scan(ControlOperator):
                     for rows, turn, axis in zip(done[1], turned, out_axes, strict=True)
                 ]
                 return (*done[0], *joined)
+        extents = body.extents(states)
         stacks: list[list[Any]] = [[] for _ in types]
         for step in range(len(lines[0])):
             results = body.run([*states, *(line[step] for line in lines), *captured])
@@ -383,7 +405,7 @@ class Scan(ControlOperator):
             for items, item in zip(stacks, results[count:], strict=True):
                 items.append(item)
         joined = [
-            stack(items[::-1] if turn else items, type, axis)
+            stack(items[::-1] if turn else items, type, axis, extents)
             for items, turn, type, axis in zip(stacks, turned, types, out_axes, strict=True)
         ]
         return (*states, *joined)

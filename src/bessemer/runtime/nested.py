@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from bessemer.core.dtypes import DTYPES
+from bessemer.core.formula import parse_dim
+from bessemer.core.shapes import Dim
 from bessemer.engine.plan import Binding
 from bessemer.runtime.cycle import Cycle, can_cycle
 
@@ -31,16 +33,25 @@ def make_body(runner: "Runner") -> Any:
             cycles[counts] = Cycle(runner, counts).run
         return cycles.get(counts)
 
-    return control.Body(run, tuple(map(_type_of, program.plan.outputs)), cycle)
+    plan = program.plan
+    return control.Body(
+        run, tuple(map(_type_of, plan.inputs)), tuple(map(_type_of, plan.outputs)), cycle)
 
 
 def _type_of(binding: Binding) -> Any:
-    """The type of a body's result, as far as an empty stack of such results needs it."""
+    """The type of a binding, as far as an empty stack of such values needs it."""
     types = importlib.import_module("bessemer.ir.types")
     if not binding.dtype:
         return types.OptionalType(None)
     shape = None
     if binding.shape is not None:
-        # An extent that is known only when running counts as 0 where nothing ran.
-        shape = tuple(extent if isinstance(extent, int) else 0 for extent in binding.shape)
+        shape = tuple(map(_extent, binding.shape))
     return types.TensorType(DTYPES[binding.dtype], shape)
+
+
+def _extent(extent: int | str | None) -> Dim:
+    # One that is known only when running counts as 0 where nothing ran; so does a mere name.
+    try:
+        return parse_dim(extent) if isinstance(extent, str) else extent or 0
+    except ValueError:
+        return 0
