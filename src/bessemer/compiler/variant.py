@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
+from bessemer.compiler.conditions import conditions_of
 from bessemer.compiler.constants import ConstantPool
 from bessemer.compiler.equal_groups import KernelMaker
 from bessemer.compiler.kernels import (
@@ -152,7 +153,8 @@ class _Lowering:
             memory=self._report(blocks, arena), nodes=self._records(drafts),
             notes=tuple(str(note) for note in self.partition.notes),
             symbols=tuple(self.symbols.records.values()),
-            blocks=self._block_records(blocks), epochs=tuple(self.symbols.epochs))
+            blocks=self._block_records(blocks), epochs=tuple(self.symbols.epochs),
+            conditions=conditions_of(self.graph, self.symbols.records))
         return Variant(self.target, self.graph, self.partition, plan, kernels, self.results,
                        self.bodies)
 

@@ -7,6 +7,8 @@ from functools import reduce
 
 import numpy as np
 
+from bessemer.core.assumptions import assume
+
 Monomial = tuple[str, ...]
 
 
@@ -244,6 +246,9 @@ def broadcast_shapes(*shapes: Sequence[Dim]) -> Shape:
             if axis < 0 or shape[axis] == 1 or shape[axis] == extent:
                 continue
             dim = shape[axis]
+            if isinstance(extent, Sym) is not isinstance(dim, Sym) and 1 not in (extent, dim):
+                symbolic, fixed = (extent, dim) if isinstance(extent, Sym) else (dim, extent)
+                assume(symbolic, fixed, "equal or 1")
             if extent == 1 or (isinstance(extent, Sym) and isinstance(dim, int)):
                 extent = dim
             elif isinstance(extent, int) and isinstance(dim, int):

@@ -115,6 +115,9 @@ class _Checker:
         self.known = known_epochs(plan)
         if len(self.known) != len(plan.symbols):
             raise self.fail("symbols", "names are not unique")
+        for index, condition in enumerate(plan.conditions):
+            self.number(condition.left, f"condition {index}", self.last)
+            self.number(condition.right, f"condition {index}", self.last)
         for index, block in enumerate(plan.blocks):
             where = f"block {index}"
             if block.epoch > self.last:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from bessemer.core.assumptions import RELATIONS
 from bessemer.core.dtypes import DTYPES
 from bessemer.engine.fields import (
     COUNT,
@@ -28,6 +29,7 @@ from bessemer.engine.plan import (
     Binding,
     BlockRecord,
     BufferRef,
+    Condition,
     Extent,
     HostStep,
     KernelStep,
@@ -128,6 +130,9 @@ _SYMBOL = row(SymbolRecord, {
     "name": TEXT, "low": _ANY_NUMBER, "high": optional(_ANY_NUMBER), "hint": optional(_ANY_NUMBER),
     "source": Codec(list, _decode_source),
 })
+_CONDITION = row(Condition, {
+    "relation": choice(*RELATIONS), "left": _EXTENT, "right": _EXTENT, "source": TEXT,
+})
 _BLOCK = row(BlockRecord, {
     "size": _EXTENT, "below": tuple_of(COUNT), "epoch": integer(0, 1 << 16),
 })
@@ -151,7 +156,7 @@ PLAN: Codec[Plan] = record(Plan, {
     "zeroed": tuple_of(_BUFFER), "memory": _MEMORY, "options": JSON_OBJECT,
     "versions": map_of(TEXT), "passes": tuple_of(_PASS), "notes": _TEXTS,
     "nodes": tuple_of(_NODE), "symbols": tuple_of(_SYMBOL, 1 << 16), "blocks": tuple_of(_BLOCK),
-    "epochs": tuple_of(COUNT, 1 << 16),
+    "epochs": tuple_of(COUNT, 1 << 16), "conditions": tuple_of(_CONDITION),
 })
 
 

@@ -166,6 +166,19 @@ class SymbolRecord:
 
 
 @dataclass(frozen=True)
+class Condition:
+    """Formulas that must be "equal", "equal or 1" (the left one) or the left "at most" the right.
+
+    Runs of other shapes are refused; `source` is the node that needs it.
+    """
+
+    relation: str
+    left: Extent
+    right: Extent
+    source: str = ""
+
+
+@dataclass(frozen=True)
 class BlockRecord:
     """A piece of the arena of one epoch; the memory plan as a formula.
 
@@ -254,6 +267,7 @@ class Plan:
     symbols: tuple[SymbolRecord, ...] = ()
     blocks: tuple[BlockRecord, ...] = ()
     epochs: tuple[int, ...] = ()
+    conditions: tuple[Condition, ...] = ()
 
     @property
     def is_symbolic(self) -> bool:

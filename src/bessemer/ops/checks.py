@@ -1,7 +1,8 @@
-"""Checks that shape inference shares; extents that are symbols are taken to fit."""
+"""Checks that shape inference shares; that symbolic extents fit is left to the run to check."""
 
 from collections.abc import Sequence
 
+from bessemer.core.assumptions import assume
 from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Dim
 from bessemer.ir.types import TensorType
@@ -11,6 +12,7 @@ def same_dim(what: str, a: Dim, b: Dim) -> None:
     """Raises ShapeError if two extents are known and differ."""
     if isinstance(a, int) and isinstance(b, int) and a != b:
         raise ShapeError(f"{what}: {a} and {b} differ")
+    assume(a, b)
 
 
 def check_extents(what: str, dims: Sequence[Dim], least: int = 0) -> None:
@@ -25,7 +27,10 @@ def check_broadcasts_to(name: str, given: TensorType | None, shape: Sequence[Dim
     """Raises ShapeError if `given` does not broadcast to exactly that shape."""
     if given is None or given.shape is None:
         return
-    pairs = zip(reversed(given.dims), reversed(shape), strict=False)
+    pairs = list(zip(reversed(given.dims), reversed(shape), strict=False))
+    for a, b in pairs:
+        if a != 1:
+            assume(a, b, "equal or 1")
     fits = given.rank <= len(shape) and all(
         a == 1 or a == b or not isinstance(a, int) or not isinstance(b, int) for a, b in pairs
     )

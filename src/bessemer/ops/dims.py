@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from bessemer.core.assumptions import assume
 from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Dim, Shape, Sym
 from bessemer.ir.inference import fresh_symbol
@@ -101,6 +102,7 @@ def check_extent(op: Operator, what: str, found: Dim, expected: Dim) -> None:
     """Raises ShapeError if two extents are known and differ."""
     if isinstance(found, int) and isinstance(expected, int) and found != expected:
         raise ShapeError(f"{op.op_name}: {what} is {found}, it must be {expected}")
+    assume(found, expected)
 
 
 def check_choice(op: Operator, name: str, value: str, *choices: str) -> None:

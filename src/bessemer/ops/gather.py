@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bessemer import te
+from bessemer.core.assumptions import assume
 from bessemer.core.dtypes import boolean, i64
 from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Dim, Sym
@@ -135,6 +136,8 @@ class GatherElements(Operator):
             for k, (have, want) in enumerate(zip(data.dims, indices.dims)):
                 if k != axis and isinstance(have, int) and isinstance(want, int) and want > have:
                     raise ShapeError(f"GatherElements: indices {indices} reach beyond {data}")
+                if k != axis:
+                    assume(want, have, "at most")
         return TensorType(data.dtype, indices.shape)
 
     def reference(self, data: Array, indices: Array) -> Array:

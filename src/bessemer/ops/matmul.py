@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from bessemer import te
+from bessemer.core.assumptions import assume
 from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Dim, Shape, broadcast_shapes
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
@@ -19,6 +20,7 @@ from bessemer.te import Expr, Tensor
 def _inner(what: str, a: Dim, b: Dim) -> None:
     if isinstance(a, int) and isinstance(b, int) and a != b:
         raise ShapeError(f"{what}: inner extents {a} and {b} differ")
+    assume(a, b)
 
 
 def matmul_shape(a: Shape, b: Shape) -> Shape:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bessemer import te
+from bessemer.core.assumptions import assume
 from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Dim, Shape, Sym, broadcast_shapes
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
@@ -210,7 +211,10 @@ class Concat(Operator):
         result: list[Dim] = list(ranked[0])
         for dims in ranked[1:]:
             for k, dim in enumerate(dims):
-                if k == axis or dim == result[k] or isinstance(dim, Sym):
+                if k == axis or dim == result[k]:
+                    continue
+                assume(dim, result[k])
+                if isinstance(dim, Sym):
                     continue
                 if not isinstance(result[k], Sym):
                     raise ShapeError(
@@ -277,6 +281,7 @@ class Split(Operator):
                 raise ShapeError(f"Split into the negative lengths {split}")
             if isinstance(length, int) and len(numbers) == len(split) and sum(numbers) != length:
                 raise ShapeError(f"split {split} does not sum to the extent {length}")
+            assume(sum(split), length)
             return list(split)
         if self.num_outputs < 1:
             raise ShapeError("Split needs a constant `split` or `num_outputs`")

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bessemer import te
+from bessemer.core.assumptions import assume
 from bessemer.core.dtypes import i64
 from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Dim, Shape, Sym, product, usual
@@ -155,6 +156,8 @@ class Reshape(_Reshaping):
         if any(not isinstance(dim, Sym) and dim < 0 for dim in result):
             raise ShapeError(f"shape {wanted} has a negative extent")
         self._check_count(old, result)
+        if old is not None:
+            assume(product(old), product(result))
         return tuple(result)
 
     def _rest(self, old: Shape | None, new: Sequence[Dim]) -> Dim:

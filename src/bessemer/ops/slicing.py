@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bessemer import te
+from bessemer.core.assumptions import assume
 from bessemer.core.dtypes import boolean
 from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Dim, Shape, Sym
@@ -69,6 +70,7 @@ def symbolic_cut(length: Dim, start: Dim, end: Dim, step: int) -> Cut | None:
     if isinstance(length, Sym) and isinstance(last, int):
         return None if last > 0 else Cut(0, step, 0)
     count = last - first
+    assume(last, length, "at most")
     if isinstance(count, int) and count < 0:
         return Cut(0, step, 0)
     return Cut(first, step, (count + (step - 1)) // step)

@@ -7,7 +7,7 @@ import numpy as np
 
 from bessemer.core.errors import BessemerError, ExecutionError, InputError
 from bessemer.core.formula import Evaluate, compile_formulas, formula_symbols
-from bessemer.engine.plan import Extent, HostStep, Plan, SymbolRecord
+from bessemer.engine.plan import Condition, Extent, HostStep, Plan, SymbolRecord
 from bessemer.runtime.operators import describe
 
 
@@ -63,6 +63,47 @@ class Shapes:
             )
 
 
+_WORDS = {"equal": "equal to", "equal or 1": "1 or equal to", "at most": "at most"}
+
+
+class Conditions:
+    """What must hold of some symbols for the steps to be right."""
+
+    def __init__(self, plan: Plan, conditions: Sequence[Condition]) -> None:
+        self._plan, self._conditions = plan, conditions
+        self._formulas = Formulas(plan, [side for c in conditions for side in (c.left, c.right)])
+
+    def check(self, values: Sequence[int], kind: type[BessemerError], label: str) -> None:
+        """Raises an error of that kind naming the first condition that does not hold."""
+        if not self._conditions:
+            return
+        sides = self._formulas.values(values)
+        for condition, left, right in zip(
+                self._conditions, sides[::2], sides[1::2], strict=True):
+            if left is None or right is None or left == right:
+                continue
+            if condition.relation == "equal or 1" and left == 1:
+                continue
+            if condition.relation == "at most" and left <= right:
+                continue
+            names = condition_symbols(condition)
+            known = ", ".join(
+                f"{symbol.name}={value}"
+                for symbol, value in zip(self._plan.symbols, values, strict=True)
+                if symbol.name in names
+            )
+            raise kind(
+                f"{label}: node {condition.source!r} needs {condition.left} to be "
+                f"{_WORDS[condition.relation]} {condition.right}, but {known}: they are {left} and "
+                f"{right}; these shapes do not fit the model"
+            )
+
+
+def condition_symbols(condition: Condition) -> frozenset[str]:
+    """The symbols in both sides."""
+    return formula_symbols(condition.left) | formula_symbols(condition.right)
+
+
 class InputRules:
     """What the inputs say of the symbols, and what their shapes must then be."""
 
@@ -75,6 +116,9 @@ class InputRules:
         self._shaped = [i for i, binding in enumerate(plan.inputs) if binding.shape is not None]
         self._shapes = Shapes(plan, [plan.inputs[i].shape or () for i in self._shaped])
         self._names = [f"input {plan.inputs[i].name!r}" for i in self._shaped]
+        given = {s.name for _, s in (*self._extents, *self._contents)}
+        self._conditions = Conditions(
+            plan, [c for c in plan.conditions if condition_symbols(c) <= given])
 
     def contents(self, arrays: Sequence[Any]) -> tuple[int, ...]:
         """The values of symbols that are elements of inputs. Raises: InputError."""
@@ -107,6 +151,7 @@ class InputRules:
             check_limits(symbol, values[index], where, InputError, self._label)
         found = [arrays[i].shape for i in self._shaped]
         self._shapes.check(found, values, self._names, InputError, self._label)
+        self._conditions.check(values, InputError, self._label)
         return values
 
 
@@ -132,6 +177,10 @@ class StepRules:
         shapes = [(ref.shape or ()) if (ref := step.outputs[i]) else () for i in self._checked]
         self._shapes = Shapes(plan, shapes)
         self._names = [f"result {i}" for i in self._checked]
+        own = {symbol.name for _, symbol in self._binds}
+        self._conditions = Conditions(plan, [
+            c for c in plan.conditions
+            if condition_symbols(c) & own and condition_symbols(c) <= known])
         self.is_empty = not self._binds and not self._checked
 
     def apply(self, results: Sequence[Any], values: list[int]) -> None:
@@ -143,6 +192,7 @@ class StepRules:
             check_limits(symbol, values[index], where, ExecutionError, self._where)
         found = [np.shape(results[i]) for i in self._checked]
         self._shapes.check(found, values, self._names, ExecutionError, self._where)
+        self._conditions.check(values, ExecutionError, self._where)
 
     def _value(self, kind: str, result: Any, position: int, symbol: SymbolRecord) -> int:
         if isinstance(result, np.ndarray | np.generic):
