@@ -12,7 +12,7 @@ from pathlib import Path
 
 import onnx
 
-from bessemer.core.dtypes import DTYPES
+from bessemer.core.dtypes import DTYPES, dtype_from_numpy
 from bessemer.core.registry import OPERATORS
 from bessemer.debug.operator_trials import Findings, plain, try_operator
 from bessemer.frontends.onnx.support import COMPILED, EXPANDED, OPAQUE, UNSUPPORTED, classify
@@ -109,13 +109,22 @@ def varying(schema: onnx.defs.OpSchema) -> tuple[list[str], Callable[[int], bool
 
 
 def findings(domain: str, name: str) -> Findings:
-    """What trying an operator shows; of one without a schema only its own samples are tried."""
+    """What trying an operator shows; one without a schema is tried with its samples' types."""
     key = f"{domain}.{name}" if domain else name
     try:
         types, varies = varying(onnx.defs.get_schema(name, domain))
     except onnx.defs.SchemaError:
-        return try_operator(key, [DTYPES["f32"]], lambda _: False)
+        types, varies = sample_types(key), lambda k: k == 0
     return try_operator(key, [DTYPES[known] for known in types], varies)
+
+
+def sample_types(key: str) -> list[str]:
+    """The element types of the first inputs of an operator's samples."""
+    firsts = [item.inputs[0] for item in OPERATORS.get(key).samples if item.inputs]
+    return list(dict.fromkeys(
+        first.partition("[")[0] if isinstance(first, str) else dtype_from_numpy(first.dtype).name
+        for first in firsts if first is not None
+    ))
 
 
 def histories(domain: str) -> dict[str, list[onnx.defs.OpSchema]]:
