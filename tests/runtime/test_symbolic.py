@@ -302,6 +302,16 @@ def test_kernels_that_are_missing(data) -> None:
         Engine(dataclasses.replace(data, plan=plan))
 
 
+def test_an_output_given_too_early_must_fit(data) -> None:
+    """A step writes an output before its epoch; what comes later needs the planned shape."""
+    steps = list(data.plan.steps)
+    steps[2] = dataclasses.replace(
+        steps[2], output=TensorRef(BufferRef("output", 2, 24), "i64", (3,)))
+    plan = dataclasses.replace(data.plan, steps=tuple(steps))
+    with pytest.raises(ExecutionError, match=r"output 'twice' is not i64\[2, "):
+        Engine(dataclasses.replace(data, plan=plan)).run(symbolic_inputs(4, 3))
+
+
 @pytest.mark.parametrize("outer", [("N", "H"), (None, None)])
 def test_bodies_of_any_shape(data, outer: tuple[Any, ...]) -> None:
     """A symbolic plan as the body of control flow, inside a plan with and without symbols."""
