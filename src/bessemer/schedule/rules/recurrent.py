@@ -73,7 +73,7 @@ class Recurrent(Rule):
         gates, units = stage.shape[-2:]
         if 0 in stage.shape or not isinstance(gates, int) or not isinstance(units, int):
             return "no elements, or gates or units of unknown number"
-        if not 2 <= gates <= MOST_GATES:
+        if not 1 <= gates <= MOST_GATES:
             return f"{gates} gates"
         outputs = {id(operand.tensor) for operand in kernel.outputs}
         for tensor in kernel.stages:
@@ -88,8 +88,8 @@ class Recurrent(Rule):
     def space(self, kernel: Kernel, target: Target) -> dict[str, tuple[int | str, ...]]:
         rows = _rows(kernel)
         return {
-            "rows": tuple(n for n in (1, 2, 3, 4, 5, 6) if n <= rows),
-            "vectors": (1, 2, 4),
+            "rows": tuple(range(1, min(rows, 12) + 1)),
+            "vectors": (1, 2, 4, 8),
             "unroll": (1, 2, 4, 8),
             "share": ("units", "all"),
         }
@@ -98,13 +98,19 @@ class Recurrent(Rule):
         stage = kernel.reductions[0]
         gates, units = int(stage.shape[-2]), int(stage.shape[-1])  # type: ignore[arg-type]
         rows, wide = _rows(kernel), -(-units // target.lanes(stage.dtype))
-        # A register tile of rows x gates x vectors, one vector of each gate's weights, one state.
-        room = max(1, (target.vector_registers - 1 - gates) // gates)
-        if rows > 1:
-            share = "units" if wide >= 2 * target.cores else "all"
-            return {"rows": min(rows, room), "vectors": 1, "unroll": 2, "share": share}
-        vectors = 2 if room >= 4 and wide >= 4 * target.cores else 1
-        return {"rows": 1, "vectors": vectors, "unroll": 4, "share": "units"}
+        # A register tile of rows x gates x vectors, one vector of weights each, one of the state.
+        most = 8 if rows == 1 else 4
+        vectors = max(1, most // gates)
+        while vectors > 1 and wide // vectors < 2 * target.cores:
+            vectors //= 2
+        room = (target.vector_registers - 1) // (gates * vectors) - 1
+        share = "units" if rows == 1 or wide >= 2 * target.cores else "all"
+        return {
+            "rows": max(1, min(rows, room)),
+            "vectors": vectors,
+            "unroll": 4 if rows == 1 else 2,
+            "share": share,
+        }
 
     def build(
         self, kernel: Kernel, knobs: Mapping[str, Any], memory: Memory, target: Target
