@@ -1,13 +1,13 @@
 """Convolutions with a twist: DeformConv (learned offsets), CausalConvWithState (streaming)."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from bessemer import te
-from bessemer.core.dtypes import f32
 from bessemer.core.errors import ShapeError
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
@@ -130,7 +130,7 @@ class DeformConv(Operator):
         sampled = self._sampled(
             widen(x), widen(offset), widen(mask) if mask is not None else None, window
         )
-        columns = sampled.reshape(x.shape[0], self.group, -1, elements(out))
+        columns = sampled.reshape(x.shape[0], self.group, -1, math.prod(out))
         weights = widen(w).reshape(self.group, w.shape[0] // self.group, -1)
         result = (weights @ columns).reshape(x.shape[0], w.shape[0], *out)
         if bias is not None:
@@ -144,6 +144,7 @@ class DeformConv(Operator):
         window = self._window(x.shape, w.shape)
         rank, filters, per_filter = window.rank, int(w.shape[0]), int(w.shape[1])  # type: ignore[arg-type]
         size = int(x.shape[1]) // self.offset_group  # type: ignore[arg-type]
+        dtype = wide(x.dtype)
         axes = [te.reduce_axis(per_filter, "ic")] + [te.reduce_axis(k) for k in window.kernel]
 
         def sampled_body(n: Expr, c: Expr, *rest: Expr) -> Expr:
@@ -152,13 +153,12 @@ class DeformConv(Operator):
             for k, extent in zip(inner, window.kernel, strict=True):
                 tap = tap * extent + k
             places = [
-                te.cast(base, f32) + te.cast(offset[(n, tap * rank + axis, *outer)], f32)
+                te.cast(base, dtype) + te.cast(offset[(n, tap * rank + axis, *outer)], dtype)
                 for axis, base in enumerate(window.positions(outer, inner))
             ]
             value = linear_at(x, (n, c), places)
             return value * load(mask[(n, tap, *outer)]) if mask is not None else value
 
-        dtype = wide(x.dtype)
         sampled = te.compute(
             dtype, (*x.shape[:2], *window.kernel, *window.out), sampled_body, "sampled"
         )
@@ -185,6 +185,7 @@ class DeformConv(Operator):
             offset_group=2, pads=(1, 1, 1, 1), strides=(2, 2),
         ),
         sample("f32[1,2,7]", "f32[2,2,3]", "f32[1,3,3]", dilations=(2,)),
+        sample("f64[1,2,7]", "f64[2,2,3]", "f64[1,3,3]", dilations=(2,)),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bessemer import te
-from bessemer.core.dtypes import f32, f64, i64
+from bessemer.core.dtypes import f64, i64
 from bessemer.core.errors import ShapeError
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
@@ -114,11 +114,11 @@ class RoiAlign(Operator):
         def body(r: Expr, c: Expr, *o: Expr) -> Expr:
             sides = []
             for axis in (0, 1):
-                low, high = (te.cast(rois[r, column - axis], f32) for column in (1, 3))
+                low, high = (te.cast(rois[r, column - axis], dtype) for column in (1, 3))
                 start, (size, n) = self._grid(low, high, bins[axis])
                 if self.coordinate_transformation_mode != "half_pixel":
                     size = te.maximum(size, 1.0)
-                step = te.cast(o[axis], f32) + (te.cast(axes[axis], f32) + 0.5) / float(count)
+                step = te.cast(o[axis], dtype) + (te.cast(axes[axis], dtype) + 0.5) / float(count)
                 sides.append(self._side(start + step * (size / float(n)), int(x.shape[2 + axis])))  # type: ignore[arg-type]
             (ys, y_in), (xs, x_in) = sides
             image = te.index(batch[r])

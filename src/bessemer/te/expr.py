@@ -422,7 +422,7 @@ def cast(a: ExprLike, dtype: DType) -> Expr:
         return lift(a, dtype)
     if a.dtype == dtype:
         return a
-    if isinstance(a, Const) and a.dtype.is_integer and (dtype.is_integer or dtype.is_float):
+    if isinstance(a, Const) and (dtype.is_float or (a.dtype.is_integer and dtype.is_integer)):
         return const(a.value, dtype)
     return Cast(a, dtype)
 
