@@ -326,13 +326,11 @@ class Pad(Operator):
     ) -> te.Tensor:
         known = (*known_of(options, 4), None, None)
         named = None if axes is None else constant_ints(known, 3, self)
-        borders = [
-            (extent(b), extent(e))
-            for b, e in self.per_axis(data.rank, constant_ints(known, 1, self), named)
-        ]
+        wanted = self.per_axis(data.rank, content_of(options, 1, self), named)
         shape = types[0].dims
         if self.mode == "constant":
-            return self._constant(data, borders, shape, value, known[2])
+            return self._constant(data, wanted, shape, value, known[2])
+        borders = [(extent(b), extent(e)) for b, e in wanted]
 
         def place(index: te.Expr, length: Dim, begin: int, end: int) -> te.Expr:
             if not begin and not end:
@@ -353,7 +351,7 @@ class Pad(Operator):
     def _constant(
         self,
         data: te.Tensor,
-        borders: list[tuple[int, int]],
+        borders: list[tuple[Dim, Dim]],
         shape: Shape,
         value: te.Tensor | None,
         constant: Array | None,
@@ -363,15 +361,20 @@ class Pad(Operator):
         def element(*i: te.Expr) -> te.Expr:
             place = [index - begin for index, (begin, _) in zip(i, borders)]
             if isinstance(fill, te.Const):
-                bounded = any(begin > 0 or end > 0 for begin, end in borders)
+                bounded = any(_may_add(pad) for border in borders for pad in border)
                 return data.at(*place, fill=fill.value if bounded else None)
             inside: te.Expr = te.const(True, boolean)
             for index, length, (begin, end) in zip(place, data.shape, borders):
-                inside = inside & (index >= 0) if begin > 0 else inside
-                inside = inside & (index < length) if end > 0 else inside
+                inside = inside & (index >= 0) if _may_add(begin) else inside
+                inside = inside & (index < length) if _may_add(end) else inside
             return te.where(inside, data.at(*place), fill)
 
         return te.compute(data.dtype, shape, element)
+
+
+def _may_add(pad: Dim) -> bool:
+    """True unless a pad is known to add nothing."""
+    return isinstance(pad, Sym) or pad > 0
 
 
 _NUMPY_MODES: dict[str, Any] = {"edge": "edge", "reflect": "reflect", "wrap": "wrap"}
