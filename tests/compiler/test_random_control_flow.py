@@ -46,7 +46,8 @@ class Maker:
         """Whether the largest element of a row is below a limit, one that no rounding meets."""
         axes = graph.add_constant("axes", np.array([0]))
         top = graph.add_node(op("ReduceMax", keepdims=0), [self.random.choice(rows), axes]).output
-        limit = graph.add_constant("limit", np.float32(self.random.choice((-0.93, 0.07, 1.37, 3.1))))
+        limit = self.random.choice((-0.93, 0.07, 1.37, 3.1))
+        limit = graph.add_constant("limit", np.float32(limit))
         return graph.add_node(op("Less"), [top, limit]).output
 
     def fill(self, graph, rows, number, depth):
