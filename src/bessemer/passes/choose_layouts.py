@@ -95,7 +95,7 @@ class ChooseLayouts(GraphPass):
         halo = ((0, 0), (0, 0), *zip(window.pad_lows, window.pad_highs, strict=True))
         halo = tuple((max(0, a), max(0, b)) for a, b in halo)
         if any(pair != (0, 0) for pair in halo):
-            if x.producer is None:
+            if x.producer is None or not all(map(_is_compiled, _neighbours(x))):
                 x = self._reorder(graph, x, wants_blocks, node, copy=True)
             self._need_halo(x, halo)
         node.set_input(0, x)
@@ -209,6 +209,23 @@ class ChooseLayouts(GraphPass):
             halo = self._halos.get(id(value))
             if halo is not None and value.layout is not None:
                 value.layout = value.layout.with_halo(halo)
+
+
+def _neighbours(value: Value) -> list[Node]:
+    """The nodes that write and read a value."""
+    nodes = [value.producer, *(user for user, _ in value.users)]
+    return [node for node in nodes if node is not None]
+
+
+def _is_compiled(node: Node) -> bool:
+    """False for nodes that run on the host: they know no halos."""
+    if node.op.fusion is FusionClass.OPAQUE:
+        return False
+    try:
+        expression_of(node)
+    except Unlowerable:
+        return False
+    return True
 
 
 def _reads_own_channel(expression: NodeExpression, k: int) -> bool:

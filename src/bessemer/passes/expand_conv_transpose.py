@@ -30,6 +30,8 @@ class ExpandConvTranspose(RewritePass):
         bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
         if x is None or len(x) != 4 or 0 in x or weights is None:
             return self.no(node, "its input is no picture of known extents, or w is computed")
+        if not np.isfinite(weights).all():
+            return self.no(node, "its weights are not finite: zeros around x would give NaN")
         if bias is None and len(node.inputs) > 2 and node.inputs[2] is not None:
             return self.no(node, "its bias is computed")
         spread = op.spread(x, weights.shape)

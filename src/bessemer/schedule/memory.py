@@ -97,7 +97,8 @@ class Memory:
         indices = tuple(self._convert(i, axes, known, memo) for i in load.indices)
         if id(load.tensor) in self.local:
             buffer, kept = self.local[id(load.tensor)]
-            return Load(buffer, tuple(indices[k] for k in kept), load.dtype)
+            own = Load(buffer, tuple(indices[k] for k in kept), load.dtype)
+            return own if load.fill is None else self._filled(load, own, axes, indices)
         operand = self.kernel.operand(load.tensor)
         if operand is None:
             raise LowerError(f"kernel {self.kernel.name}: {load.tensor.name} is not in memory")
@@ -107,6 +108,17 @@ class Memory:
             return value
         other = load.fill if load.fill is not None else const(0, load.dtype)
         return Select(condition, value, other, load.dtype)
+
+    def _filled(self, load: Load, value: Expr, axes: Axes, indices: tuple[Expr, ...]) -> Expr:
+        """The value of a load from scratch memory, or its fill outside of the tensor."""
+        assert load.fill is not None
+        for k, (index, size) in enumerate(zip(load.indices, load.tensor.shape, strict=True)):
+            low, high = linear(index, axes.ranges).range(axes.ranges)
+            if not at_most(high, size - 1):
+                value = Select(indices[k] < extent(size), value, load.fill, load.dtype)
+            if not at_most(0, low):
+                value = Select(indices[k] >= const(0, i64), value, load.fill, load.dtype)
+        return value
 
     def _bounds(self, load: Load, operand: Operand, axes: Axes, indices: tuple[Expr, ...]
                 ) -> tuple[Operand, Expr | None]:
