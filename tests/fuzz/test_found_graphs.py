@@ -95,3 +95,25 @@ def test_mean_of_samples_that_are_kept_for_it():
                               padding_mode="border"),
              helper.make_node("GlobalAveragePool", ["s"], ["y"])]
     check(nodes, {"x": random(1, 2, 4, 2), "g": random(1, 3, 3, 2)}, ["y"], constants=("g",))
+
+
+def test_product_of_vectors_padded_on_the_stack():
+    nodes = [helper.make_node("MatMul", ["a", "b"], ["m"]),
+             helper.make_node("Pad", ["m", "pads"], ["y"])]
+    check(nodes, {"a": random(3), "b": random(3, 6), "pads": np.array([1, 2])}, ["y"],
+          constants=("pads",))
+
+
+def test_host_step_reads_what_a_padded_convolution_reads():
+    nodes = [helper.make_node("Abs", ["x"], ["a"]),
+             helper.make_node("Conv", ["a", "w"], ["y"], pads=[1, 0, 2, 0]),
+             helper.make_node("NonZero", ["a"], ["places"])]
+    check(nodes, {"x": random(1, 1, 7, 2), "w": random(2, 1, 4, 1)}, ["y", "places"],
+          constants=("w",))
+
+
+def test_transposed_convolution_with_an_infinite_weight():
+    w = random(2, 2, 3, 4)
+    w[0, 0, 0, 0] = np.inf
+    check([helper.make_node("ConvTranspose", ["x", "w"], ["y"])],
+          {"x": random(1, 2, 5, 6), "w": w}, ["y"], constants=("w",))

@@ -95,6 +95,8 @@ def schema_check(op: str, opset: int, dtypes: Sequence[str | None],
         known = name in schema.attributes or (old_axes and name == "noop_with_empty_axes")
         if value is not None and not known:
             raise Reject
+    if old_axes and attributes.get("noop_with_empty_axes"):
+        raise Reject
     if len(dtypes) > schema.max_input and not old_axes:
         raise Reject
     allowed = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
