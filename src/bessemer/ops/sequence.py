@@ -9,7 +9,7 @@ from bessemer.core.errors import InputError, ShapeError
 from bessemer.core.shapes import Dim, Shape, Sym
 from bessemer.ir.operator import Operator, operator, sample
 from bessemer.ir.types import OptionalType, SequenceType, TensorType, ValueType
-from bessemer.ops.control import join_types
+from bessemer.ops.control_types import join_types
 from bessemer.ops.dims import Array, fresh_dim, normalize_axis
 
 _TAKES_SEQUENCE = "takes a sequence, which samples cannot give"
