@@ -165,6 +165,7 @@ ADOPTED = [
     case("GridSample", floats(2, 3, 5, 5), floats(2, 4, 6, 2), padding_mode="reflection"),
     case("GridSample", floats(2, 3, 5, 5), floats(2, 4, 6, 2), mode="nearest", align_corners=1),
     case("GridSample", floats(2, 3, 5, 5), floats(2, 4, 6, 2), mode="bicubic"),
+    case("Inverse", floats(2, 3, 3) + 3 * np.eye(3, dtype=np.float32), atol=1e-4),
     case("CDist", floats(4, 3), floats(5, 3), compiled=True),
     case("CDist", floats(4, 3), floats(5, 3), metric="euclidean"),
     case("ConvTransposeWithDynamicPads", floats(1, 3, 5, 5), floats(3, 4, 3, 3),
