@@ -143,6 +143,17 @@ def _extreme_range(op: str, a: Range, b: Range) -> Range:
 
 def linear(expr: Expr, ranges: Mapping[str, Range]) -> Linear:
     """The linear form of an i64 expression; `ranges` bounds variables by name."""
+    if id(expr) in _EXTENTS:
+        return _EXTENTS[id(expr)][1]
+    form = _linear(expr, ranges)
+    if isinstance(expr, Binary) and _is_fixed(expr.a) and _is_fixed(expr.b):
+        if len(_EXTENTS) >= _MOST_EXTENTS:
+            _EXTENTS.clear()
+        _EXTENTS[id(expr)] = expr, form
+    return form
+
+
+def _linear(expr: Expr, ranges: Mapping[str, Range]) -> Linear:
     match expr:
         case Const(value=value):
             return Linear((), int(value))
@@ -161,7 +172,8 @@ def linear(expr: Expr, ranges: Mapping[str, Range]) -> Linear:
                 return x.scale(y.constant)
             if not x.terms:
                 return y.scale(x.constant)
-            return _atom(binary("*", x.expr(), y.expr()))
+            return _atom(binary("*", a if id(a) in _EXTENTS else x.expr(),
+                                b if id(b) in _EXTENTS else y.expr()))
         case Binary(op="//", a=a, b=Const(value=divisor)) if divisor > 0:
             return floor_divide(linear(a, ranges), divisor, ranges)
         case Binary(op="%", a=a, b=Const(value=divisor)) if divisor > 0:
@@ -273,12 +285,28 @@ def holds(condition: Expr, ranges: Mapping[str, Range]) -> bool | None:
     return None
 
 
-def times_dim(form: Linear, dim: Dim, ranges: Mapping[str, Range]) -> Linear:
+def times_dim(form: Linear, dim: Dim) -> Linear:
     """The form times a stride, which may be symbolic: then every atom is multiplied by it."""
     if not isinstance(dim, Sym):
         return form.scale(dim)
     stride = extent(dim)
-    total = linear(stride, ranges).scale(form.constant)
-    for _, atom, coef in form.terms:
-        total = total + _atom(binary("*", atom, stride)).scale(coef)
-    return total
+    total = extent_form(dim).scale(form.constant)
+    behind = text(stride)
+    terms = {f"({key} * {behind})": (binary("*", atom, stride), coef)
+             for key, atom, coef in form.terms}
+    return total + Linear.make(terms, 0)
+
+
+_EXTENTS: dict[int, tuple[Expr, Linear]] = {}
+"""Forms of expressions of symbols, which no range changes, by id; the expressions are held."""
+
+_MOST_EXTENTS = 1 << 16
+
+
+def _is_fixed(expr: Expr) -> bool:
+    return isinstance(expr, (Const, SymbolVar)) or id(expr) in _EXTENTS
+
+
+def extent_form(dim: Dim) -> Linear:
+    """The linear form of a dimension."""
+    return linear(extent(dim), {})

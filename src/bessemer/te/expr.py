@@ -6,6 +6,7 @@ Pure and typed; built with operators and the functions below; compared by identi
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
@@ -274,8 +275,11 @@ def const(value: Number, dtype: DType = f32) -> Const:
 
 def extent(dim: Dim) -> Expr:
     """A dimension as an i64 expression; its symbols are variables of the same names."""
-    if not isinstance(dim, Sym):
-        return const(dim, i64)
+    return _symbolic_extent(dim) if isinstance(dim, Sym) else const(dim, i64)
+
+
+@lru_cache(maxsize=4096)
+def _symbolic_extent(dim: Sym) -> Expr:
     divisions = dim.divisions()
     total: Expr = const(0, i64)
     for mono, coef in reversed(dim.terms):

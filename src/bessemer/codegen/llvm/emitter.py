@@ -6,10 +6,10 @@ from bessemer.codegen.llvm.values import Val
 from bessemer.core.bounds import at_most, plus
 from bessemer.core.errors import CodegenError
 from bessemer.core.shapes import Dim, Sym
-from bessemer.lower.affine import holds, linear
+from bessemer.lower.affine import extent_form, holds, linear
 from bessemer.lower.loops import Alloc, Buffer, For, Function, If, Let, Stmt, Store
 from bessemer.targets.target import Target
-from bessemer.te.expr import Binary, Expr, Var, extent
+from bessemer.te.expr import Binary, Expr, Var
 
 
 def module_text(functions: list[Function], target: Target) -> str:
@@ -140,7 +140,7 @@ class _FunctionEmitter(ExpressionEmitter):
 
     def extent_value(self, dim: Dim) -> str:
         """A dimension as a literal or an SSA name."""
-        return self.scalar_index(linear(extent(dim), self.ranges)) if isinstance(dim, Sym) \
+        return self.scalar_index(extent_form(dim)) if isinstance(dim, Sym) \
             else str(dim)
 
     def branch(self, stmt: If) -> None:

@@ -16,7 +16,15 @@ from bessemer.core.bounds import at_most
 from bessemer.core.dtypes import boolean, i64
 from bessemer.core.errors import CodegenError
 from bessemer.core.shapes import Sym
-from bessemer.lower.affine import UNKNOWN, Linear, Range, holds, linear, times_dim
+from bessemer.lower.affine import (
+    UNKNOWN,
+    Linear,
+    Range,
+    extent_form,
+    holds,
+    linear,
+    times_dim,
+)
 from bessemer.lower.loops import Buffer, Fma, Function, LaneReduce, Store, statements
 from bessemer.targets.target import Target
 from bessemer.te.expr import (
@@ -29,7 +37,6 @@ from bessemer.te.expr import (
     Select,
     Unary,
     Var,
-    extent,
     walk,
 )
 
@@ -97,9 +104,9 @@ class ExpressionEmitter:
 
     def address(self, buffer: Buffer, indices: tuple[Expr, ...]) -> Linear:
         """Element offset of an access as a linear form."""
-        form = linear(extent(buffer.offset), self.ranges)
+        form = extent_form(buffer.offset)
         for index, stride in zip(indices, buffer.strides, strict=True):
-            form = form + times_dim(linear(index, self.ranges), stride, self.ranges)
+            form = form + times_dim(linear(index, self.ranges), stride)
         return form
 
     def split_lane(self, form: Linear) -> tuple[Linear, int, Linear | None]:
