@@ -46,11 +46,15 @@ class Cut:
 
 
 def cut_of(length: int, start: int, end: int, step: int) -> Cut:
-    """The cut of an axis of known length, with Python's rules of slices."""
-    first, last, _ = slice(start, end, step).indices(length)
-    # An end of -1 cannot be reached in Python's slices going down; ONNX clamps it to before 0.
-    if step < 0 and end <= -length - 1:
-        last = -1
+    """The cut of an axis of known length: bounds count from the end if negative, then are clamped.
+
+    Going down, a start before the first element is the first one (in Python it is none).
+    """
+    if length == 0:
+        return Cut(0, step, 0)
+    start, end = (bound + length if bound < 0 else bound for bound in (start, end))
+    first = min(max(start, 0), length if step > 0 else length - 1)
+    last = min(max(end, 0 if step > 0 else -1), length)
     return Cut(first, step, len(range(first, last, step)))
 
 
@@ -98,6 +102,7 @@ class Slice(Operator):
         sample("i64[4]", np.array([1], np.int32), np.array([3], np.int32)),
         sample("bf16[2,3,8]", ints(1, 0), ints(8, 1), ints(2, 0), ints(3, 1)),
         sample("f32[4]", ints(3), ints(-6), None, ints(-1)),
+        sample("f32[2,3]", ints(-3, 5), ints(-8, 1), ints(0, 1), ints(-1, -1)),
         sample("f32[]", ints(), ints()),
     )
 
