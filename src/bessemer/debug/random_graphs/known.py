@@ -86,8 +86,10 @@ def _transposed_same(case: Case) -> bool:
 
 @known("pool-same-dilated", "AveragePool", "MaxPool", "LpPool")
 def _pool_same_dilated(case: Case) -> bool:
-    """SAME pads computed without the dilation."""
-    return _same(case) and max(case.attribute("dilations", [1])) > 1
+    """SAME pads computed without the dilation, or negative where a stride exceeds the kernel."""
+    strides, kernel = case.attribute("strides", []), case.attribute("kernel_shape", [])
+    return _same(case) and (max(case.attribute("dilations", [1])) > 1 or any(
+        s > k for s, k in zip(strides, kernel)))
 
 
 @known("resize-crop", "Resize")
@@ -152,7 +154,8 @@ def _operands(case: Case) -> list[Array]:
 
 
 @known("reduce-empty", "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd",
-       "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare")
+       "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare", "ArgMax",
+       "ArgMin")
 def _reduce_empty(case: Case) -> bool:
     """The axes of an empty tensor are not reduced."""
     return 0 in case.inputs.get(case.node.input[0], np.ones(1)).shape
@@ -198,3 +201,46 @@ def _affine_grid(case: Case) -> bool:
     """One position along an axis lies at 1 instead of -1."""
     size = case.operand(1)
     return size is not None and case.attribute("align_corners", 0) == 1 and 1 in size[2:]
+
+
+@known("resize-aligned-scales", "Resize")
+def _resize_aligned(case: Case) -> bool:
+    """Output extents are rounded before the positions are computed from them."""
+    return bool(case.attribute("coordinate_transformation_mode") == "align_corners"
+                or case.attribute("keep_aspect_ratio_policy", "stretch") != "stretch")
+
+
+@known("product-of-nothing", "Gemm", "MatMul")
+def _product_of_nothing(case: Case) -> bool:
+    """A sum over no elements leaves the bias unscaled, or the result unwritten."""
+    return any(item.size == 0 for item in _operands(case))
+
+
+@known("scale-zero", "QuantizeLinear", "QLinearConv", "QLinearMatMul", "DynamicQuantizeLinear")
+def _scale_zero(case: Case) -> bool:
+    """X / 0 has no quantised number."""
+    return any(item.dtype.kind == "f" and bool((item == 0).any()) for item in _operands(case)[1:])
+
+
+@known("float-attributes-in-f64", "LeakyRelu", "Elu", "Selu", "Celu", "Gelu", "ThresholdedRelu",
+       "Attention", "LRN", "GlobalLpPool", "LpPool")
+def _float_attributes(case: Case) -> bool:
+    """f64 is computed with constants, or altogether, in f32."""
+    return case.want.dtype == np.float64 and case.close(1e-5)
+
+
+@known("exponentials-nonfinite", "ReduceLogSumExp", "LogSoftmax", "Softmax", "Elu", "Selu",
+       "SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss", "MaxPool", "LpPool", "LRN", "DFT")
+def _exponentials_nonfinite(case: Case) -> bool:
+    """Infinity minus infinity on the way."""
+    return any(item.dtype.kind == "f" and not bool(np.isfinite(item.astype(np.float64)).all())
+               for item in _operands(case))
+
+
+@known("integers-by-double", "Mod", "ReduceProd", "ReduceSum", "Pow")
+def _integers_by_double(case: Case) -> bool:
+    """Integers pass through f64: large ones lose digits, overflow saturates."""
+    return case.want.dtype.kind in "iu" and (
+        case.node.op_type.startswith("Reduce") or any(
+            item.size and float(np.abs(item.astype(np.float64)).max()) > 2.0**53
+            for item in _operands(case)))
