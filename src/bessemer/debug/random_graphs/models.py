@@ -20,8 +20,9 @@ def assemble(nodes: Sequence[Any], inputs: Sequence[Value], initializers: Sequen
             [s or d for s, d in zip(v.symbols or (None,) * v.rank, v.shape, strict=True)])
         for v in inputs
     ]
-    # The outputs' shapes are not declared: with symbols they would be wrong.
-    results = [helper.make_tensor_value_info(v.name, onnx_dtype(v.dtype), None) for v in outputs]
+    # The outputs' extents are not declared: with symbols they would be wrong.
+    results = [helper.make_tensor_value_info(v.name, onnx_dtype(v.dtype), [None] * v.rank)
+               for v in outputs]
     tensors = [numpy_helper.from_array(v.data, v.name) for v in initializers]
     graph = helper.make_graph(list(nodes), "random", infos, results, tensors)
     imports = [helper.make_opsetid("", opset)]
