@@ -16,8 +16,7 @@ from bessemer.ops.dims import (
     check_extent,
     check_extents,
     check_single,
-    constant_ints,
-    extent,
+    content_of,
     fresh_dim,
     known_dims,
     normalize_axes,
@@ -78,7 +77,7 @@ class DepthToSpace(Operator):
         return np.ascontiguousarray(y.reshape(n, depth, h * b, w * b))
 
     def lower(self, x: te.Tensor, *, types: Any, **_: Any) -> te.Tensor:
-        b, depth = self.blocksize, extent(types[0].dims[1])
+        b, depth = self.blocksize, types[0].dims[1]
 
         def element(n: te.Expr, c: te.Expr, h: te.Expr, w: te.Expr) -> te.Expr:
             block = (h % b) * b + w % b
@@ -126,7 +125,7 @@ class SpaceToDepth(Operator):
         return np.ascontiguousarray(y.reshape(n, c * b * b, h // b, w // b))
 
     def lower(self, x: te.Tensor, *, types: Any, **_: Any) -> te.Tensor:
-        b, channels = self.blocksize, extent(x.shape[1])
+        b, channels = self.blocksize, x.shape[1]
 
         def element(n: te.Expr, c: te.Expr, h: te.Expr, w: te.Expr) -> te.Expr:
             if self.mode == "DCR":
@@ -173,7 +172,7 @@ class ReverseSequence(Operator):
 
     def lower(self, x: te.Tensor, lengths: te.Tensor, **_: Any) -> te.Tensor:
         def element(*i: te.Expr) -> te.Expr:
-            step, longest = i[self.time_axis], extent(x.shape[self.time_axis])
+            step, longest = i[self.time_axis], x.shape[self.time_axis]
             length = te.minimum(te.index(lengths.at(i[self.batch_axis])), longest)
             place = list(i)
             place[self.time_axis] = te.where(step < length, length - 1 - step, step)
@@ -301,7 +300,7 @@ class CenterCropPad(Operator):
         return y
 
     def lower(self, x: te.Tensor, shape: te.Tensor, *, types: Any, **options: Any) -> te.Tensor:
-        constant_ints(known_of(options, 2), 1, self)
+        content_of(options, 1, self)
         made = types[0].dims
 
         def element(*i: te.Expr) -> te.Expr:
@@ -311,7 +310,9 @@ class CenterCropPad(Operator):
         return te.compute(x.dtype, made, element)
 
 
-def _shift(old: Dim, new: Dim) -> int:
+def _shift(old: Dim, new: Dim) -> Dim | te.Expr:
     """How far the middle moves from a new index to the old one."""
-    before, after = extent(old), extent(new)
-    return (before - after) // 2 if before >= after else -((after - before) // 2)
+    cut = old - new
+    if isinstance(cut, int):
+        return cut // 2 if cut >= 0 else -(-cut // 2)
+    return te.where(te.index(cut) >= 0, te.index(cut // 2), te.index(-(-cut // 2)))

@@ -236,7 +236,7 @@ class CausalConvWithState(Operator):
         self, x: Tensor, w: Tensor, bias: Tensor | None = None, past: Tensor | None = None,
         **_: Any,
     ) -> tuple[Tensor, Tensor]:
-        width, length = int(w.shape[2]), int(x.shape[2])  # type: ignore[arg-type]
+        width, length = w.shape[2], x.shape[2]
 
         def line(n: Expr, c: Expr, t: Expr) -> Expr:
             """Element of the past followed by x, at position t - (width - 1)."""

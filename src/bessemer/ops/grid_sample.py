@@ -9,6 +9,7 @@ import numpy as np
 from bessemer import te
 from bessemer.core.dtypes import DType, f32, f64
 from bessemer.core.errors import ShapeError
+from bessemer.core.shapes import Dim
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import narrow, widen
@@ -113,27 +114,31 @@ class GridSample(Operator):
 
     # -- expressions ------------------------------------------------------------------------
 
-    def _place_expr(self, value: Expr, extent: int) -> Expr:
+    def _place_expr(self, value: Expr, extent: Dim) -> Expr:
         if self.align_corners:
-            place = (value + 1.0) / 2.0 * float(extent - 1)
+            place = (value + 1.0) / 2.0 * te.lift(extent - 1, value.dtype)
         else:
-            place = ((value + 1.0) * float(extent) - 1.0) / 2.0
+            place = ((value + 1.0) * te.lift(extent, value.dtype) - 1.0) / 2.0
         if self.mode == "nearest":
             place = te.round_(place)
         if self.padding_mode == "border":
-            return te.minimum(te.maximum(place, 0.0), float(extent - 1))
+            return te.minimum(te.maximum(place, 0.0), te.lift(extent - 1, value.dtype))
         if self.padding_mode == "reflection":
             return self._reflect_expr(place, extent)
         return place
 
-    def _reflect_expr(self, place: Expr, extent: int) -> Expr:
-        low, high = self._limits(extent)
-        if high <= low:
-            return te.const(0, place.dtype)
-        turn = 2 * (high - low)
+    def _reflect_expr(self, place: Expr, extent: Dim) -> Expr:
+        low = 0.0 if self.align_corners else -0.5
+        turns = 2 * (extent - 1 if self.align_corners else extent)
+        zero = te.const(0, place.dtype)
+        if isinstance(turns, int) and turns <= 0:
+            return zero
+        turn = te.lift(turns, place.dtype)
         shifted = place - low
         offset = shifted - te.floor(shifted / turn) * turn
-        return low + te.minimum(offset, turn - offset)
+        moved = low + te.minimum(offset, turn - offset)
+        # A single element has nothing to turn back to.
+        return moved if isinstance(turns, int) else te.where(te.index(turns) > 0, moved, zero)
 
     def _weight_exprs(self, part: Expr) -> list[Expr]:
         if self.mode == "nearest":
@@ -146,7 +151,7 @@ class GridSample(Operator):
     def lower(self, x: Tensor, grid: Tensor, **_: Any) -> Tensor:
         dtype = f64 if x.dtype == f64 else f32
         rank = x.rank - 2
-        spatial = [int(n) for n in x.shape[2:]]  # type: ignore[arg-type]
+        spatial = x.shape[2:]
         shape = (*x.shape[:2], *grid.shape[1:-1])
 
         def body(n: Expr, c: Expr, *o: Expr) -> Expr:
@@ -168,7 +173,7 @@ class GridSample(Operator):
 
         return te.compute(x.dtype, shape, body, "gridsample")
 
-    def _axis_taps(self, place: Expr, extent: int, dtype: DType) -> list[tuple[Expr, Expr]]:
+    def _axis_taps(self, place: Expr, extent: Dim, dtype: DType) -> list[tuple[Expr, Expr]]:
         """Index and weight of each tap on one axis."""
         base = te.floor(place)
         first, count = self._offsets()

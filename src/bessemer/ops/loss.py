@@ -10,7 +10,7 @@ from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Shape
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
-from bessemer.ops.accumulate import elements, load, narrow, wide, widen
+from bessemer.ops.accumulate import elements, load, narrow, one_over, wide, widen
 from bessemer.ops.checks import check_floats, same_dim
 from bessemer.ops.dims import Array
 from bessemer.ops.softmax import shifted, sum_along
@@ -55,7 +55,7 @@ def lower_loss(
     op: Any, x: Tensor, target: Tensor, weight: Tensor | None, dtype: DType
 ) -> Tensor:
     """The loss of log-probabilities x, which already are of the wide type."""
-    classes = int(x.shape[1])  # type: ignore[arg-type]
+    classes = x.shape[1]
 
     def factor(*i: Expr) -> Expr:
         label = te.cast(target[i], i64)
@@ -79,7 +79,7 @@ def lower_loss(
     if op.reduction == "sum":
         return te.compute(dtype, (), lambda: te.cast(total[()], dtype), "loss")
     if weight is None and op.ignore_index is None:
-        scale = 1.0 / max(elements(shape), 1)
+        scale = one_over(elements(shape), x.dtype)
         return te.compute(dtype, (), lambda: te.cast(total[()] * scale, dtype), "loss")
     more = tuple(te.reduce_axis(extent) for extent in shape)
     factors = te.compute(x.dtype, shape, factor, "factors")

@@ -202,7 +202,7 @@ class GroupNormalization(Operator):
 
     def lower(self, x: Tensor, scale: Tensor, bias: Tensor, **_: Any) -> Tensor:
         dtype = stage_type(self.stash_type, x.dtype)
-        size = int(x.shape[1]) // self.num_groups  # type: ignore[arg-type]
+        size = x.shape[1] // self.num_groups
 
         def element(o: Sequence[Expr], k: Sequence[Expr]) -> Expr:
             return te.cast(x[(o[0], o[1] * size + k[0], *k[1:])], dtype)

@@ -9,6 +9,7 @@ import numpy as np
 from bessemer import te
 from bessemer.core.dtypes import f64, i64
 from bessemer.core.errors import ShapeError
+from bessemer.core.shapes import Dim
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import load, narrow, wide, widen
@@ -119,7 +120,7 @@ class RoiAlign(Operator):
                 if self.coordinate_transformation_mode != "half_pixel":
                     size = te.maximum(size, 1.0)
                 step = te.cast(o[axis], dtype) + (te.cast(axes[axis], dtype) + 0.5) / float(count)
-                sides.append(self._side(start + step * (size / float(n)), int(x.shape[2 + axis])))  # type: ignore[arg-type]
+                sides.append(self._side(start + step * (size / float(n)), x.shape[2 + axis]))
             (ys, y_in), (xs, x_in) = sides
             image = te.index(batch[r])
             terms = [
@@ -139,10 +140,10 @@ class RoiAlign(Operator):
         )
 
     @staticmethod
-    def _side(place: Expr, extent: int) -> tuple[list[tuple[Expr, Expr]], Expr]:
+    def _side(place: Expr, extent: Dim) -> tuple[list[tuple[Expr, Expr]], Expr]:
         """Both neighbours of a coordinate with their weights, and whether it counts."""
-        inside = (place >= -1.0) & (place <= float(extent))
-        clipped = te.minimum(te.maximum(place, 0.0), float(extent - 1))
+        inside = (place >= -1.0) & (place <= te.lift(extent, place.dtype))
+        clipped = te.minimum(te.maximum(place, 0.0), te.lift(extent - 1, place.dtype))
         base = te.floor(clipped)
         low = te.index(base)
         part = clipped - base
@@ -219,7 +220,7 @@ class MaxRoiPool(Operator):
             number = te.cast(place, f64)
             low = te.index(start + te.floor(number * size))
             high = te.index(start + te.ceil((number + 1.0) * size))
-            return te.maximum(low, 0), te.minimum(high, extent(x.shape[2 + axis]))
+            return te.maximum(low, 0), te.minimum(high, x.shape[2 + axis])
 
         def body(r: Expr, c: Expr, *o: Expr) -> Expr:
             (top, bottom), (left, right) = (bounds(r, o[axis], axis) for axis in (0, 1))

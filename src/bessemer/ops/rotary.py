@@ -73,7 +73,7 @@ class RotaryEmbedding(Operator):
     def lower(
         self, x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor | None = None, **_: Any
     ) -> Tensor:
-        size = int(heads_shape(x.shape, self.num_heads)[3])  # type: ignore[arg-type]
+        size = heads_shape(x.shape, self.num_heads)[3]
         width = self.rotary_embedding_dim or size
         half = width // 2
 

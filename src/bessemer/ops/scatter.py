@@ -9,7 +9,7 @@ import numpy as np
 from bessemer import te
 from bessemer.core.dtypes import DType, boolean, i64
 from bessemer.core.errors import ShapeError
-from bessemer.core.shapes import Dim
+from bessemer.core.shapes import Dim, Sym, product, usual
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.dims import (
@@ -49,7 +49,10 @@ _MOST_COMPARISONS = 1 << 24
 
 
 def _check_cost(op: Operator, elements: Sequence[Dim], updates: Sequence[Dim]) -> None:
-    cost = math.prod(map(extent, elements)) * math.prod(map(extent, updates))
+    many = product(updates)
+    if isinstance(many, Sym):
+        raise Unlowerable(f"{op.op_name} of {many} updates, which may be too many to compare all")
+    cost = math.prod(map(usual, elements)) * many
     if cost > _MOST_COMPARISONS:
         raise Unlowerable(f"{op.op_name} with {cost} comparisons is done on the host")
 
@@ -77,7 +80,7 @@ _FOLDS: dict[str, tuple[Callable[..., te.Expr], Callable[..., te.Expr]]] = {
 def _matches(index: te.Expr, place: te.Expr, length: Dim) -> te.Expr:
     """Whether an index, negative ones from the end, is that place."""
     wide = te.index(index)
-    return te.equal(te.where(wide < 0, wide + extent(length), wide), place)
+    return te.equal(te.where(wide < 0, wide + length, wide), place)
 
 
 @operator("ScatterElements")
@@ -202,7 +205,7 @@ class ScatterND(Operator):
         return _scatter(data.copy(), place, updates, self.reduction)
 
     def lower(self, data: te.Tensor, indices: te.Tensor, updates: te.Tensor, **_: Any) -> te.Tensor:
-        depth, batch = extent(indices.shape[-1]), [extent(n) for n in indices.shape[:-1]]
+        depth, batch = extent(indices.shape[-1]), indices.shape[:-1]
         if 0 in batch or depth == 0:
             raise Unlowerable("ScatterND of nothing")
         prefix = data.shape[:depth]
@@ -234,7 +237,7 @@ class ScatterND(Operator):
 
         def element(*i: te.Expr) -> te.Expr:
             chosen = last.at(*i[:depth])
-            place = reshaped_index((te.maximum(chosen, 0),), (math.prod(batch),), batch)
+            place = reshaped_index((te.maximum(chosen, 0),), (product(batch),), batch)
             return te.where(chosen >= 0, updates.at(*place, *i[depth:]), data.at(*i))
 
         return te.compute(data.dtype, data.shape, element)
@@ -299,7 +302,7 @@ class TensorScatter(Operator):
         self, past: te.Tensor, update: te.Tensor, starts: te.Tensor | None = None, **_: Any
     ) -> te.Tensor:
         axis = normalize_axis(self.axis, past.rank)
-        length, count = extent(past.shape[axis]), extent(update.shape[axis])
+        length, count = past.shape[axis], update.shape[axis]
 
         def element(*i: te.Expr) -> te.Expr:
             step = i[axis] if starts is None else i[axis] - te.index(starts.at(i[0]))

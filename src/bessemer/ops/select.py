@@ -8,13 +8,12 @@ import numpy as np
 from bessemer import te
 from bessemer.core.dtypes import boolean, i64
 from bessemer.core.errors import ShapeError
-from bessemer.core.shapes import Dim
+from bessemer.core.shapes import Dim, Sym, usual
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.dims import (
     Array,
     constant_ints,
-    extent,
     fresh_dim,
     known_dims,
     known_ints,
@@ -84,8 +83,10 @@ class TopK(Operator):
             normalize_axis(self.axis, x.rank),
             constant_ints(known_of(options, 2), 1, self)[0],
         )
-        length = extent(x.shape[axis])
-        cost = length * math.prod(map(extent, x.shape))
+        length = x.shape[axis]
+        if isinstance(length, Sym):
+            raise Unlowerable(f"TopK of {length} elements, which may be too many to compare all")
+        cost = length * math.prod(map(usual, x.shape))
         if cost > _MOST_COMPARISONS:
             raise Unlowerable(f"TopK with {cost} comparisons is sorted on the host")
         ranks = self._ranks(x, axis)
