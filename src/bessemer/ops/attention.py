@@ -8,7 +8,7 @@ import numpy as np
 from bessemer import te
 from bessemer.core.dtypes import DTYPES, DType, i64
 from bessemer.core.errors import ShapeError
-from bessemer.core.shapes import Dim, Shape
+from bessemer.core.shapes import Dim, Shape, Sym, usual
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import load, narrow, wide, widen
@@ -74,6 +74,11 @@ class Attention(Operator):
 
     def _scale(self, size: int) -> float:
         return self.scale if self.scale is not None else 1.0 / math.sqrt(size)
+
+    def _scale_expr(self, size: Dim, dtype: DType) -> Expr:
+        if isinstance(size, int) or self.scale is not None:
+            return te.const(self._scale(usual(size)), dtype)
+        return 1.0 / te.sqrt(te.lift(size, dtype))
 
     def infer(
         self, q: TensorType, k: TensorType, v: TensorType, mask: TensorType | None = None,
@@ -189,7 +194,7 @@ class Attention(Operator):
         past = past_k.shape[2] if past_k is not None else None
         key = _present(k, past_k, (batch, shared, new, size))
         value = _present(v, past_v, (batch, shared, new, value_size))
-        share = int(heads) // int(shared)  # type: ignore[arg-type]
+        share = heads // shared
         shape = (batch, heads, rows, key.shape[2])
         d = te.reduce_axis(size, "d")
 
@@ -198,7 +203,7 @@ class Attention(Operator):
             return te.sum_(left * load(key[b, h // share, t, d]), d)
 
         products = te.compute(wide(q.dtype), shape, product, "scores")
-        scale = te.const(self._scale(int(size)), products.dtype)  # type: ignore[arg-type]
+        scale = self._scale_expr(size, products.dtype)
 
         def capped_at(i: tuple[Expr, ...]) -> Expr:
             scaled = products[i] * scale
@@ -234,17 +239,17 @@ class Attention(Operator):
             result = te.where(test, result, lowest)
         if mask is None:
             return result
-        place = batch_indices(i, mask.shape)
+        place = (*batch_indices(i[:-1], mask.shape[:-1]), _key_of(i[3], mask.shape[-1], shape[3]))
         short = mask.shape[-1] != shape[3] and mask.shape[-1] != 1
         if mask.dtype.kind == "bool":
             fill = False if short else None
             return te.where(mask.at(*place, fill=fill), result, lowest)
         return result + te.cast(mask.at(*place, fill=-math.inf if short else None), result.dtype)
 
-    def _weighted(self, q: Tensor, value: Tensor, weights: Tensor, share: int) -> Tensor:
+    def _weighted(self, q: Tensor, value: Tensor, weights: Tensor, share: Dim) -> Tensor:
         """Sum over the keys of probability * value, in the layout of q."""
         batch, heads, rows, total = weights.shape
-        size = int(value.shape[3])  # type: ignore[arg-type]
+        size = value.shape[3]
         t = te.reduce_axis(total, "t")
         dtype = wide(q.dtype)
 
@@ -284,6 +289,15 @@ class Attention(Operator):
         ),
         sample("f16[1,2,3,4]", "f16[1,2,5,4]", "f16[1,2,5,4]", softmax_precision="f32"),
     )
+
+
+def _key_of(t: Expr, length: Dim, total: Dim) -> Expr:
+    """The place of key `t` in a mask of that length: its only one, or `t`, which may lie behind."""
+    if length == 1:
+        return te.index(0)
+    if not isinstance(length, Sym) or length == total:
+        return t
+    return te.where(te.equal(te.index(length), 1), te.index(0), t)
 
 
 def _present(new: Tensor, past: Tensor | None, shape: Shape) -> Tensor:

@@ -53,7 +53,7 @@ def convolve(x: Array, w: Array, window: Window, group: int, fill: Any = 0) -> A
     return result.transpose(order).reshape(batch, filters, *out)
 
 
-def channel_index(filters: int, per_filter: int, group: int, oc: Expr, ic: Expr) -> Expr:
+def channel_index(filters: Dim, per_filter: Dim, group: int, oc: Expr, ic: Expr) -> Expr:
     """Input channel for filter `oc` and channel `ic` within its group."""
     if group == 1:
         return ic
@@ -66,7 +66,7 @@ def conv_sum(
     x: Tensor, w: Tensor, window: Window, group: int, load_x: Any = load, load_w: Any = load
 ) -> Tensor:
     """The sum over channels and window of x * w as one compute, in the type of the products."""
-    filters, per_filter = int(w.shape[0]), int(w.shape[1])  # type: ignore[arg-type]
+    filters, per_filter = w.shape[:2]
     fill = 0 if window.reaches_outside(x.shape[2:]) else None
     axes = [te.reduce_axis(per_filter, "ic")] + [te.reduce_axis(k, "k") for k in window.kernel]
 

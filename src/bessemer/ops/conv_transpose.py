@@ -66,7 +66,7 @@ class Spread:
         stride. Only those are visited: they start at `first` and repeat every `step`.
         """
         stride, dilation = self.strides[axis], self.dilations[axis]
-        reach = o + te.index(int(self.lows[axis]))  # type: ignore[arg-type]
+        reach = o + te.index(self.lows[axis])
         step, move = self._steps(axis)
         common = stride // step
         # k = first solves k * move = reach / common (modulo step).
@@ -197,8 +197,8 @@ class ConvTranspose(Operator):
         weights = known[1] if len(known) > 1 else None
         is_finite = weights is not None and bool(np.isfinite(widen(weights)).all())
         spread = self.spread(x.shape, w.shape)
-        per_group = int(x.shape[1]) // self.group  # type: ignore[arg-type]
-        filters = int(w.shape[1])  # type: ignore[arg-type]
+        per_group = x.shape[1] // self.group
+        filters = w.shape[1]
         axes = [te.reduce_axis(per_group, "ic")]
         axes += [te.reduce_axis(spread.taps(axis)) for axis in range(len(spread.kernel))]
 

@@ -143,7 +143,7 @@ class MaxPool(Operator):
         """
         moved = []
         for axis, k in enumerate(inner):
-            outside = te.maximum(window.pad_lows[axis] - outer[axis] * window.strides[axis], 0)
+            outside = te.maximum(window.lows[axis] - outer[axis] * window.strides[axis], 0)
             step = window.dilations[axis]
             moved.append(te.maximum(k, (outside + (step - 1)) // step))
         return moved
@@ -210,7 +210,7 @@ class AveragePool(Operator):
     def _limits(self, window: Window, axis: int, extent: Dim) -> tuple[Dim, Dim]:
         """First and last+1 input position that counts on an axis."""
         if self.count_include_pad:
-            return -window.pad_lows[axis], extent + window.pad_highs[axis]
+            return -window.lows[axis], extent + window.highs[axis]
         return 0, extent
 
     def reference(self, x: Array) -> Array:
@@ -222,7 +222,7 @@ class AveragePool(Operator):
             outer = np.arange(int(window.out[axis]))[:, None] * window.strides[axis]  # type: ignore[arg-type]
             inner = np.arange(window.kernel[axis]) * window.dilations[axis]
             place = outer + inner - window.pad_lows[axis]
-            low, high = self._limits(window, axis, x.shape[2 + axis])
+            low, high = (int(n) for n in self._limits(window, axis, x.shape[2 + axis]))  # type: ignore[arg-type]
             count = count[..., None] * ((place >= low) & (place < high)).sum(axis=1)
         with np.errstate(all="ignore"):
             return narrow(total / count.astype(total.dtype), x.dtype)
@@ -248,7 +248,7 @@ class AveragePool(Operator):
         """How many window positions on this axis count, from the output index."""
         low, high = self._limits(window, axis, extent)
         step = window.dilations[axis]
-        start = o * window.strides[axis] - window.pad_lows[axis]
+        start = o * window.strides[axis] - window.lows[axis]
         # Window index k counts if low <= start + k * step < high.
         first = te.maximum((low - start + (step - 1)) // step, 0)
         last = te.minimum((high - start + (step - 1)) // step, window.kernel[axis])

@@ -61,7 +61,7 @@ class Window:
         return [
             o * s + k * d - low
             for o, k, s, d, low in zip(
-                outer, inner, self.strides, self.dilations, self.pad_lows, strict=True
+                outer, inner, self.strides, self.dilations, self.lows, strict=True
             )
         ]
 
@@ -128,14 +128,23 @@ def resolve_window(
     return Window(kernel, strides, dilations, lows, highs, outs)
 
 
+def _at_least_zero(total: Dim, span: int, stride: int) -> Dim:
+    """max(total, 0) of the pads of SAME, which lie between span - stride and span - 1."""
+    if isinstance(total, int):
+        return max(total, 0)
+    if span >= stride:
+        return total
+    # Each of the divisions counts 1 if the total is at least that number.
+    return sum(((total + stride - least) // stride for least in range(1, span)), 0)
+
+
 def _resolve_axis(
     extent: Dim, span: int, stride: int, pads: tuple[int, int], auto_pad: str, ceil_mode: int
 ) -> tuple[Dim, Dim, Dim]:
     if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
         out = (extent + stride - 1) // stride
         total = (out - 1) * stride + span - extent
-        if isinstance(total, int):
-            total = max(total, 0)
+        total = _at_least_zero(total, span, stride)
         less = total // 2
         more = total - less
         return (less, more, out) if auto_pad == "SAME_UPPER" else (more, less, out)
