@@ -44,8 +44,10 @@ def needs_no_copy(node: Node) -> bool:
         if piece is None or piece.placement is None:
             return False
         found, axis, position = storage_of(piece)
-        # A Slice starts where its placement says; the others follow one another.
-        if found is not root or (node.op.op_name != "Slice" and position != start):
+        if node.op.op_name == "Slice":
+            # It starts where its placement says, unless a Concat placed it beside its input.
+            return piece.placement.root is whole
+        if found is not root or position != start:
             return False
         start = position + piece.tensor.dims[axis]
     return True
