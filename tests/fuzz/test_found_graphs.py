@@ -117,3 +117,12 @@ def test_transposed_convolution_with_an_infinite_weight():
     w[0, 0, 0, 0] = np.inf
     check([helper.make_node("ConvTranspose", ["x", "w"], ["y"])],
           {"x": random(1, 2, 5, 6), "w": w}, ["y"], constants=("w",))
+
+
+def test_part_of_a_tensor_beside_the_tensor():
+    bounds = {"from": np.array([1]), "to": np.array([11])}
+    nodes = [helper.make_node("ArgMin", ["x"], ["a"], axis=-1, keepdims=0),
+             helper.make_node("Slice", ["a", "from", "to"], ["part"]),
+             helper.make_node("Concat", ["part", "a"], ["joined"], axis=0),
+             helper.make_node("Neg", ["joined"], ["y"])]
+    check(nodes, {"x": random(9, 2), **bounds}, ["y"], constants=tuple(bounds))
