@@ -142,8 +142,8 @@ class DeformConv(Operator):
         mask: Tensor | None = None, **_: Any,
     ) -> Tensor:
         window = self._window(x.shape, w.shape)
-        rank, filters, per_filter = window.rank, int(w.shape[0]), int(w.shape[1])  # type: ignore[arg-type]
-        size = int(x.shape[1]) // self.offset_group  # type: ignore[arg-type]
+        rank, (filters, per_filter) = window.rank, w.shape[:2]
+        size = x.shape[1] // self.offset_group
         dtype = wide(x.dtype)
         axes = [te.reduce_axis(per_filter, "ic")] + [te.reduce_axis(k) for k in window.kernel]
 

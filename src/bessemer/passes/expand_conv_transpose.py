@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from bessemer.core.shapes import Dim, Shape, Sym
 from bessemer.ir.graph import Graph, Node, Value
 from bessemer.ops.conv_transpose import ConvTranspose, Spread
 from bessemer.passes.graph_pass import RewritePass, graph_pass
-from bessemer.passes.match import constant, make, shape
+from bessemer.passes.match import constant, dims, make
 
 Array = np.ndarray[Any, Any]
 
@@ -26,10 +27,10 @@ class ExpandConvTranspose(RewritePass):
         op = node.op
         if not isinstance(op, ConvTranspose):
             return None
-        x, weights = shape(node.inputs[0]), constant(node.inputs[1])
+        x, weights = dims(node.inputs[0]), constant(node.inputs[1])
         bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
         if x is None or len(x) != 4 or 0 in x or weights is None:
-            return self.no(node, "its input is no picture of known extents, or w is computed")
+            return self.no(node, "its input is no picture, or w is computed")
         if not np.isfinite(weights).all():
             return self.no(node, "its weights are not finite: zeros around x would give NaN")
         if bias is None and len(node.inputs) > 2 and node.inputs[2] is not None:
@@ -38,7 +39,10 @@ class ExpandConvTranspose(RewritePass):
         if spread.dilations != (1, 1) or spread.strides[0] != spread.strides[1]:
             return self.no(node, "it is dilated, or its strides differ")
         stride = spread.strides[0]
-        pads, starts = _window(spread, x[2:], stride)
+        found = _window(spread, x[2:], stride)
+        if found is None:
+            return self.no(node, "its pads depend on extents that are not known")
+        pads, starts = found
         inputs = [node.inputs[0], graph.add_constant(
             graph.unique_name(f"{node.name}.weight"), _split(weights, op.group, stride))]
         if bias is not None:
@@ -54,12 +58,12 @@ class ExpandConvTranspose(RewritePass):
         self, graph: Graph, node: Node, made: Value, starts: tuple[int, int]
     ) -> Value:
         """The part of the picture that is the node's output."""
-        found, wanted = shape(made), shape(node.output)
+        found, wanted = dims(made), dims(node.output)
         assert found is not None
         assert wanted is not None
         if found == wanted:
             return made
-        ends = tuple(start + extent for start, extent in zip(starts, wanted[2:], strict=True))
+        ends = tuple(map(_end, starts, wanted[2:], found[2:]))
         operands = [
             graph.add_constant(graph.unique_name(f"{node.name}.{what}"), np.array(data, np.int64))
             for what, data in (("starts", starts), ("ends", ends), ("axes", (2, 3)))
@@ -68,22 +72,37 @@ class ExpandConvTranspose(RewritePass):
 
 
 def _window(
-    spread: Spread, extents: tuple[int, ...], stride: int
-) -> tuple[tuple[int, ...], tuple[int, int]]:
-    """Pads of the convolution (lows, then highs), and where the output starts in its picture."""
+    spread: Spread, extents: Shape, stride: int
+) -> tuple[tuple[int, ...], tuple[int, int]] | None:
+    """Pads of the convolution (lows, then highs), and where the output starts in its picture.
+
+    None if they are no integers.
+    """
     lows, highs, starts = [], [], []
     for axis, extent in enumerate(extents):
         low, out = spread.lows[axis], spread.out[axis]
-        assert isinstance(low, int)
-        assert isinstance(out, int)
+        if isinstance(low, Sym):
+            return None
         taps = -(-spread.kernel[axis] // stride)
         # Output o is row (o + low) // stride of the convolution; rows before `first` are not made.
         first = min(low // stride, taps - 1)
         rows = (low + out - 1) // stride - first + 1
+        behind = rows - extent + first
+        if isinstance(behind, Sym):
+            return None
         lows.append(taps - 1 - first)
-        highs.append(max(0, rows - extent + first))
+        highs.append(max(0, behind))
         starts.append(low - stride * first)
     return (*lows, *highs), (starts[0], starts[1])
+
+
+def _end(start: int, wanted: Dim, found: Dim) -> int:
+    """The end of the slice of so many elements, counted from the back if they are not known."""
+    if isinstance(wanted, int):
+        return start + wanted
+    behind = found - wanted - start
+    assert isinstance(behind, int)
+    return -behind if behind else np.iinfo(np.int64).max
 
 
 def _split(weights: Array, group: int, stride: int) -> Array:
