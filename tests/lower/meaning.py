@@ -11,10 +11,14 @@ from bessemer.schedule.rule import Scheduled
 TOLERANCE = {"f64": 1e-9, "f32": 2e-4, "f16": 1e-2, "bf16": 6e-2}
 
 
-def physical_view(buffer: Buffer, flat):
-    """The buffer's box in flat memory."""
-    strides = [stride * flat.itemsize for stride in buffer.strides]
-    return np.lib.stride_tricks.as_strided(flat[buffer.offset:], buffer.shape, strides)
+def places_of(buffer: Buffer, flat):
+    """Where the elements of the buffer's box lie in flat memory.
+
+    By number, because numpy cannot stride over the small float types.
+    """
+    places = np.arange(flat.size)
+    strides = [stride * places.itemsize for stride in buffer.strides]
+    return np.lib.stride_tricks.as_strided(places[buffer.offset:], buffer.shape, strides)
 
 
 def memory_of(buffer: Buffer, operand: Operand, logical) -> np.ndarray:
@@ -22,7 +26,7 @@ def memory_of(buffer: Buffer, operand: Operand, logical) -> np.ndarray:
     flat = np.full(max(1, buffer_extent(buffer)), 7, buffer.dtype.numpy)
     if logical is not None and 0 not in buffer.shape:
         array = np.asarray(logical, buffer.dtype.numpy).reshape(operand.shape)
-        physical_view(buffer, flat)[...] = operand.layout.pack(array)
+        flat[places_of(buffer, flat)] = operand.layout.pack(array)
     return flat
 
 
@@ -39,7 +43,8 @@ def run_loops(kernel: Kernel, scheduled: Scheduled, arrays, **options):
         if 0 in operand.shape:
             results.append(np.zeros(operand.shape, operand.dtype.numpy))
             continue
-        physical = physical_view(*flats[id(operand.tensor)])
+        buffer, flat = flats[id(operand.tensor)]
+        physical = flat[places_of(buffer, flat)]
         results.append(operand.layout.unpack(physical, operand.shape))
         if operand.layout.has_padding(operand.shape):
             packed = operand.layout.pack(results[-1])

@@ -42,8 +42,7 @@ class Symbols:
 
     def from_inputs(self, graph: Graph) -> None:
         """Symbols that stand alone in the shape of an input."""
-        for number, value in enumerate(graph.inputs):
-            self._add([value], lambda _, axis, number=number: ("input", number, axis), 0)
+        self._add(graph.inputs, lambda number, axis: ("input", number, axis), 0)
 
     def from_step(self, step: int, outputs: Sequence[Value]) -> None:
         """Symbols that the results of a host step bring; an epoch begins after it."""

@@ -55,7 +55,7 @@ class Sym:
 
     def _combine(self, other: "Dim", sign: int) -> "Dim":
         if not _is_dim(other):
-            return NotImplemented
+            return NotImplemented  # type: ignore[no-any-return]
         terms = dict(self.terms)
         other_terms, atoms = _split(other)
         for mono, coef in other_terms.items():

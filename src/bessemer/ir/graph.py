@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from bessemer.core.errors import VerifyError
+from bessemer.core.shapes import Dim
 from bessemer.ir.inference import infer_node_types
 from bessemer.ir.layout import Layout
 from bessemer.ir.operator import Operator
@@ -59,7 +60,7 @@ class Placement:
 
     root: Value
     axis: int
-    start: int
+    start: Dim
 
 
 class Node:

@@ -5,14 +5,15 @@ from bessemer.core.shapes import Dim
 from bessemer.ir.graph import Node, Value
 
 
-def storage_of(value: Value) -> tuple[Value, int, int]:
+def storage_of(value: Value) -> tuple[Value, int, Dim]:
     """(root, axis, start): the value whose memory holds this one, and where along which axis.
 
     An unplaced value is its own root, at start 0 of axis -1. A root need not be computed by a
     node: it can be a mere storage for values that overlap.
     Raises: VerifyError if placements along different axes are nested.
     """
-    root, axis, start = value, -1, 0
+    root, axis = value, -1
+    start: Dim = 0
     while root.placement is not None:
         if axis not in (-1, root.placement.axis):
             raise VerifyError(

@@ -113,7 +113,7 @@ def _find_placement_faults(value: Value) -> list[str]:
     if len(a) != len(b) or not 0 <= axis < len(b):
         return [f"{head} along axis {axis}"]
     others = all(m == n for k, (m, n) in enumerate(zip(a, b, strict=True)) if k != axis)
-    if not others or place.start < 0 or not at_most(place.start + a[axis], b[axis]):
+    if not others or not at_most(0, place.start) or not at_most(place.start + a[axis], b[axis]):
         return [f"{head} at {place.start} along axis {axis}"]
     return []
 

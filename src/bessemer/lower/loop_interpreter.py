@@ -29,6 +29,7 @@ from bessemer.lower.loops import (
     dense_strides,
     expressions,
     statement_text,
+    static,
 )
 from bessemer.te.expr import (
     Binary,
@@ -70,6 +71,7 @@ def run_function(function: Function, arrays: Sequence[Array], *, threads: int = 
     The threads run one after the other, each with its share of every parallel loop, as the machine
     code divides them. With `backwards` the last thread comes first and parallel loops run down:
     if the results stay the same, the iterations do not depend on each other.
+    A symbolic kernel is first bound to extents (`lower.bind`).
     Raises: VerifyError on an access outside a buffer, on lanes that write one element, and on an
     array of another dtype or too small for its buffer.
     """
@@ -83,10 +85,11 @@ def run_function(function: Function, arrays: Sequence[Array], *, threads: int = 
 
 def buffer_extent(buffer: Buffer) -> int:
     """Elements that the memory of a buffer needs, its offset included."""
-    if 0 in buffer.shape:
-        return buffer.offset
-    last = sum((n - 1) * stride for n, stride in zip(buffer.shape, buffer.strides, strict=True))
-    return buffer.offset + last + 1
+    offset, *shape = static((buffer.offset, *buffer.shape))
+    if 0 in shape:
+        return offset
+    last = sum((n - 1) * stride for n, stride in zip(shape, static(buffer.strides), strict=True))
+    return offset + last + 1
 
 
 class _Machine:
@@ -140,10 +143,11 @@ class _Machine:
                 raise self.error(f"vector loop {loop.var.name} stands inside another one")
             self.run_lanes(joined)
             return
-        span = range(loop.extent)
+        (extent,) = static((loop.extent,))
+        span = range(extent)
         if loop.kind == "parallel":
-            span = span[loop.extent * self.thread // self.threads:
-                        loop.extent * (self.thread + 1) // self.threads]
+            span = span[extent * self.thread // self.threads:
+                        extent * (self.thread + 1) // self.threads]
             span = span[::-1] if self.backwards else span
         name = loop.var.name
         for k in span:
@@ -161,7 +165,7 @@ class _Machine:
         return found
 
     def run_lanes(self, loops: list[For]) -> None:
-        self.shape = tuple(loop.extent for loop in loops)
+        self.shape = static([loop.extent for loop in loops])
         for k, loop in enumerate(loops):
             self.values[loop.var.name] = _numbers(k, self.shape)
             self.marks[loop.var.name] = (k, self.shape)
@@ -213,10 +217,11 @@ class _Machine:
     def address(self, buffer: Buffer, indices: tuple[Expr, ...], what: str) -> Address:
         """Code for the element number, and the lanes that are outside the buffer (or False)."""
         parts = [self.part(index, extent, stride) for index, extent, stride
-                 in zip(indices, buffer.shape, buffer.strides, strict=True)]
+                 in zip(indices, static(buffer.shape), static(buffer.strides), strict=True)]
+        (offset,) = static((buffer.offset,))
 
         def locate() -> tuple[Any, Any]:
-            total, outside = buffer.offset, False
+            total, outside = offset, False
             for part in parts:
                 step, beyond = part()
                 total = total + step
@@ -226,7 +231,7 @@ class _Machine:
             if np.any(outside if self.mask is None else outside & self.mask):
                 values = ", ".join(str(self.code(index)()) for index in indices)
                 raise self.error(f"{buffer.name}{list(buffer.shape)} is {what} at [{values}]")
-            return np.where(outside, buffer.offset, total), outside
+            return np.where(outside, offset, total), outside
 
         return locate
 
@@ -331,7 +336,7 @@ class _Machine:
         combine = np.logical_or if buffer.dtype == boolean else _COMBINE[expr.kind]
 
         def run() -> Any:
-            lanes = self.memory[id(buffer)].reshape(buffer.shape)
+            lanes = self.memory[id(buffer)].reshape(static(buffer.shape))
             row = lanes[tuple(index() for index in indices)]
             return combine.reduce(row, axis=-1, dtype=lanes.dtype)
 
@@ -388,7 +393,7 @@ def _joined(loop: For, function: Function) -> list[For]:
             if isinstance(node, Load) and node.tensor is buffer \
                     and [text(index) for index in node.indices] != where:
                 return []
-    return loops if math.prod(each.extent for each in loops) <= MAX_GRID else []
+    return loops if math.prod(static([each.extent for each in loops])) <= MAX_GRID else []
 
 
 def _poison(dtype: DType) -> Any:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from bessemer.core.dtypes import COMPILED
-from bessemer.ir.graph import Node
+from bessemer.core.shapes import Shape
+from bessemer.ir.graph import Node, Value
 from bessemer.ir.inference import infer_node_types
 from bessemer.ir.operator import Unlowerable, outputs_of
 from bessemer.ir.types import TensorType
@@ -56,6 +57,12 @@ def _check_small(outputs: tuple[Tensor | None, ...]) -> None:
                         raise Unlowerable(f"arithmetic with {child.dtype}: kernels only convert it")
 
 
+def _content_of(value: Value | None) -> Shape | None:
+    """The integers or dimensions in a tensor, where they are known."""
+    known = value.known_type() if value is not None else None
+    return known_dims(known) if isinstance(known, TensorType) else None
+
+
 def lower_node(node: Node, inputs: tuple[Tensor | None, ...]) -> tuple[Tensor, ...]:
     """The output tensors of a node on given input tensors, one for each of its outputs.
 
@@ -74,8 +81,7 @@ def lower_node(node: Node, inputs: tuple[Tensor | None, ...]) -> tuple[Tensor, .
             raise Unlowerable(f"{value.name} is {value.type}: kernels do not compute with it")
     types = infer_node_types(node.op, node.inputs, node.name, sources=node.sources)
     known = tuple(value.constant if value is not None else None for value in node.inputs)
-    contents = tuple(known_dims(value.known_type()) if value is not None else None
-                     for value in node.inputs)
+    contents = tuple(_content_of(value) for value in node.inputs)
     try:
         results = outputs_of(
             node.op.lower(*inputs, known=known, types=tuple(types), contents=contents))

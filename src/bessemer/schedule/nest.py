@@ -12,7 +12,7 @@ from bessemer.core.errors import ScheduleError
 from bessemer.core.shapes import Dim, Sym, is_static
 from bessemer.lower.affine import Range
 from bessemer.lower.kernel import Operand, product_of_loads
-from bessemer.lower.loops import Alloc, Buffer, Fma, For, If, LaneReduce, Let, Stmt, Store
+from bessemer.lower.loops import Alloc, Buffer, Fma, For, If, LaneReduce, Let, Stmt, Store, static
 from bessemer.schedule.memory import Axes, Memory
 from bessemer.schedule.schedule import Schedule, Split, tiles_of
 from bessemer.te.expr import (
@@ -205,7 +205,7 @@ class Nest:
         return [(0, full, env), (full, count, single)]
 
     def _balanced(self, split: Split, extent: int, count: int, env: _Env
-                  ) -> list[tuple[int, int, _Env]]:
+                  ) -> list[tuple[Dim, Dim, _Env]]:
         big = -(-extent // count)
         bigs = extent - count * (big - 1)
         first = env.sized(split.inner, big).combined(split.axis, big, 0)
@@ -315,9 +315,10 @@ class Nest:
         kept = [n for n in spatial if n != lanes]
         fast = all(schedule.kinds.get(n) == "unroll" or self._size(n, env) == 1 for n in kept)
         width = schedule.extents[lanes] if lanes else 1
-        shape = (*(schedule.extents[n] for n in kept), width)
-        if not is_static(shape):
-            raise ScheduleError(f"accumulators of {shape}: their extents must be known")
+        extents = (*(schedule.extents[n] for n in kept), width)
+        if not is_static(extents):
+            raise ScheduleError(f"accumulators of {extents}: their extents must be known")
+        shape = static(extents)
         if lanes in schedule.reducing and not fast:
             raise ScheduleError(
                 f"the lanes of {lanes} are summed in registers: unroll {' '.join(kept)}")

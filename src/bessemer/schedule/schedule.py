@@ -279,10 +279,10 @@ def _tiles(size: Dim, split: Split) -> set[Dim]:
     """The extents of the inner loop where the axis has that size."""
     if isinstance(size, Sym):
         whole = split.tail not in ("shrink", "balance") or size % split.factor == 0
-        return {split.factor} if whole else {split.factor, 1}
+        return set[Dim]({split.factor} if whole else {split.factor, 1})
     full, rest = divmod(size, split.factor)
     if split.tail == "shrink":
-        return ({split.factor} if full else set()) | ({rest} if rest else set())
+        return set[Dim](({split.factor} if full else set()) | ({rest} if rest else set()))
     if split.tail == "balance" and size:
         count = -(-size // split.factor)
         return {-(-size // count), size // count}

@@ -10,7 +10,7 @@ import numpy as np
 
 from bessemer.core.dtypes import DType, dtype_from_numpy, i64
 from bessemer.core.shapes import Dim, Shape
-from bessemer.te.expr import Const, Expr, ExprLike, Load, Reduce, Var, const, index, loads
+from bessemer.te.expr import Const, Expr, ExprLike, Load, Reduce, Var, const, index, lift, loads
 
 _COUNTER = itertools.count()
 
@@ -104,7 +104,7 @@ def compute(dtype: DType, shape: Shape, function: Callable[..., ExprLike], name:
     names = [f"i{number}_{k}" for k in range(len(shape))]
     axes = tuple(IterVar(n, i64, extent) for n, extent in zip(names, shape, strict=True))
     result = function(*axes)
-    body = result if isinstance(result, Expr) else const(result, dtype)
+    body = result if isinstance(result, Expr) else lift(result, dtype)
     if body.dtype != dtype:
         raise TypeError(f"compute {name!r} should give {dtype}, its body is {body.dtype}: {body}")
     return Tensor(name or f"t{number}", dtype, tuple(shape), axes, body)

@@ -25,7 +25,7 @@ from bessemer.lower.affine import (
     linear,
     times_dim,
 )
-from bessemer.lower.loops import Buffer, Fma, Function, LaneReduce, Store, statements
+from bessemer.lower.loops import Buffer, Fma, Function, LaneReduce, Store, statements, static
 from bessemer.targets.target import Target
 from bessemer.te.expr import (
     Binary,
@@ -201,7 +201,7 @@ class ExpressionEmitter:
             if form.terms:
                 raise CodegenError(f"{buffer.name} needs constant indices, got {index}")
             fixed.append(form.constant)
-        width = buffer.shape[-1]
+        (width,) = static(buffer.shape[-1:])
         key = (id(buffer), tuple(fixed))
         if key not in self.registers:
             slot = f"%r{len(self.registers)}"

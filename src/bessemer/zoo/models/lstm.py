@@ -30,7 +30,9 @@ def _network(name: str, options: ZooOptions, directions: int) -> ModelProto:
     size, length = options.channels(_UNITS), options.size or _STEPS
     layers = options.layers or _LAYERS
     x = builder.input("input", (length, options.batch, size))
-    width, hidden, cells = size, [], []
+    width = size
+    hidden: list[str] = []
+    cells: list[str] = []
     for layer in range(layers):
         with builder.scope(f"layer{layer}"):
             x, h, c = _layer(builder, x, width, size, directions)
