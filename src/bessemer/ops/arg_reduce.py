@@ -9,7 +9,8 @@ import numpy as np
 from bessemer import te
 from bessemer.core.dtypes import f32, i64
 from bessemer.core.errors import ShapeError
-from bessemer.ir.operator import FusionClass, Operator, Sample, Unlowerable, operator, sample
+from bessemer.core.shapes import Sym
+from bessemer.ir.operator import FusionClass, Operator, Sample, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.dims import Array, check_kind, constant_ints, normalize_axis
 from bessemer.ops.elementwise import NUMERIC, is_small_float, known_of, widened
@@ -94,6 +95,10 @@ class ArgMin(ArgReduction):
         return te.argmin(x, *axes, last=bool(self.select_last_index))
 
 
+_BLOCK = 128
+"""How many elements of an open axis are folded by doubling."""
+
+
 def _axis(axis: int) -> Array:
     return np.array(axis, np.int64)
 
@@ -103,7 +108,8 @@ class Cumulative(Operator):
     """Base of CumSum and CumProd: the fold of all elements up to each one along an axis.
 
     Shapes: x [*], axis [] -> y [*]. `exclusive` leaves the element itself out, `reverse` starts at
-    the end. Lowered by recursive doubling (Hillis and Steele 1986): log2(n) computes.
+    the end. Lowered by recursive doubling (Hillis and Steele 1986): log2(n) computes. Along an
+    open extent, blocks of a fixed length are doubled, and what lies before each block is folded.
     """
 
     exclusive: int = 0
@@ -132,6 +138,10 @@ class Cumulative(Operator):
         """The fold of two elements."""
         raise NotImplementedError
 
+    def fold(self, x: te.Expr, axis: te.IterVar) -> te.Expr:
+        """The fold of all elements."""
+        raise NotImplementedError
+
     def infer(self, x: TensorType, axis: TensorType) -> TensorType:
         check_kind(self, x, *NUMERIC)
         if x.shape is not None and axis.value is not None:
@@ -152,8 +162,7 @@ class Cumulative(Operator):
     def lower(self, x: te.Tensor, axis: te.Tensor, **options: Any) -> te.Tensor:
         along = normalize_axis(constant_ints(known_of(options, 2), 1, self)[0], x.rank)
         extent = x.shape[along]
-        if not isinstance(extent, int):
-            raise Unlowerable(f"{self.op_name} along a symbolic extent")
+        block, reach = (_BLOCK, _BLOCK) if isinstance(extent, Sym) else (None, extent)
         wide = f32 if is_small_float(x.dtype) else x.dtype
         direction = 1 if self.reverse else -1
 
@@ -163,16 +172,48 @@ class Cumulative(Operator):
             return te.cast(source.at(*place, fill=self.neutral), wide)
 
         stage = te.compute(wide, x.shape, lambda *i: moved(x, i, 1 if self.exclusive else 0))
-        for step in range(math.ceil(math.log2(max(extent, 1)))):
-            stage = self._doubled(stage, moved, 2**step)
+        for step in range(math.ceil(math.log2(max(reach, 1)))):
+            stage = self._doubled(stage, moved, 2**step, along, block)
+        if block is not None:
+            stage = self._carried(stage, along, block)
         return te.compute(x.dtype, x.shape, lambda *i: te.cast(stage.at(*i), x.dtype))
 
-    def _doubled(self, stage: te.Tensor, moved: Any, distance: int) -> te.Tensor:
-        return te.compute(
-            stage.dtype,
-            stage.shape,
-            lambda *i: self.combine(moved(stage, i, distance), stage.at(*i)),
-        )
+    def _doubled(
+        self, stage: te.Tensor, moved: Any, distance: int, along: int, block: int | None
+    ) -> te.Tensor:
+        def element(*i: te.Expr) -> te.Expr:
+            other = moved(stage, i, distance)
+            if block is not None:
+                place = i[along] % block
+                inside = place < block - distance if self.reverse else place >= distance
+                other = te.where(inside, other, te.const(self.neutral, stage.dtype))
+            return self.combine(other, stage.at(*i))
+
+        return te.compute(stage.dtype, stage.shape, element)
+
+    def _carried(self, stage: te.Tensor, along: int, block: int) -> te.Tensor:
+        """The folds within blocks joined with the folds of all blocks before."""
+        extent = stage.shape[along]
+        count = (extent + (block - 1)) // block
+        number = te.reduce_axis(count)
+        neutral = te.const(self.neutral, stage.dtype)
+
+        def before(*i: te.Expr) -> te.Expr:
+            last = number * block
+            if not self.reverse:
+                last = te.minimum(last + (block - 1), extent - 1)
+            whole = stage.at(*i[:along], last, *i[along + 1 :])
+            earlier = number > i[along] if self.reverse else number < i[along]
+            return self.fold(te.where(earlier, whole, neutral), number)
+
+        shape = (*stage.shape[:along], count, *stage.shape[along + 1 :])
+        carry = te.compute(stage.dtype, shape, before)
+
+        def element(*i: te.Expr) -> te.Expr:
+            place = (*i[:along], i[along] // block, *i[along + 1 :])
+            return self.combine(carry.at(*place), stage.at(*i))
+
+        return te.compute(stage.dtype, stage.shape, element)
 
 
 @operator("CumSum")
@@ -184,6 +225,9 @@ class CumSum(Cumulative):
 
     def combine(self, a: te.Expr, b: te.Expr) -> te.Expr:
         return a + b
+
+    def fold(self, x: te.Expr, axis: te.IterVar) -> te.Expr:
+        return te.sum_(x, axis)
 
 
 @operator("CumProd")
@@ -197,3 +241,6 @@ class CumProd(Cumulative):
 
     def combine(self, a: te.Expr, b: te.Expr) -> te.Expr:
         return a * b
+
+    def fold(self, x: te.Expr, axis: te.IterVar) -> te.Expr:
+        return te.prod(x, axis)
