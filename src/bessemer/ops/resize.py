@@ -9,13 +9,13 @@ import numpy as np
 from bessemer import te
 from bessemer.core.dtypes import DType, dtype_from_numpy, f32, f64
 from bessemer.core.errors import ShapeError
-from bessemer.core.shapes import Dim
+from bessemer.core.shapes import Dim, Shape, is_static
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import narrow
 from bessemer.ops.checks import check_extents
 from bessemer.ops.dims import Array, Known, fresh_dim, known_dims, normalize_axes
-from bessemer.ops.resize_map import AxisMap, fit_sizes, make_map, scaled_extent
+from bessemer.ops.resize_map import AxisMap, fit_sizes, make_map, open_map, scaled_extent
 from bessemer.te import Expr, Tensor
 
 _MOST_TAPS = 32
@@ -141,10 +141,31 @@ class Resize(Operator):
             for k, axis in enumerate(axes) if crop or ratios[k] != 1
         ]
 
+    def _open_maps(
+        self, shape: Shape, out: Shape, scales: Array | None
+    ) -> list[AxisMap]:
+        """The maps of the axes that change, for extents that are not known at build time."""
+        maps = []
+        given = scales is not None and scales.size > 0
+        if not given and self.keep_aspect_ratio_policy != "stretch":
+            raise Unlowerable("Resize of open extents that keeps the aspect ratio")
+        for position, axis in enumerate(self._axes(len(shape))):
+            ratio = Fraction(float(scales[position])) if scales is not None and given else None
+            quotient = shape[axis] and out[axis] // shape[axis]
+            if ratio is None and out[axis] == quotient * shape[axis] and isinstance(quotient, int):
+                ratio = Fraction(quotient)
+            if ratio == 1:
+                continue
+            mode = self.coordinate_transformation_mode
+            maps.append(open_map(axis, mode, shape[axis], out[axis], ratio))
+        return maps
+
     def _taps(self, one: AxisMap) -> tuple[int, int, float]:
         """First tap relative to the floor, number of taps, and the stretch of the filter."""
         support = 1 if self.mode == "linear" else 2
-        stretch = min(one.scale, 1.0) if self.antialias else 1.0
+        if self.antialias and one.scale is None:
+            raise Unlowerable("Resize with antialias to a scale that is not known at build time")
+        stretch = min(one.scale, 1.0) if self.antialias and one.scale is not None else 1.0
         start = int(np.floor(-support / stretch)) + 1
         return start, 2 - 2 * start, stretch
 
@@ -203,14 +224,19 @@ class Resize(Operator):
 
     def lower(
         self, x: Tensor, roi: Tensor | None = None, scales: Tensor | None = None,
-        sizes: Tensor | None = None, *, known: Known = (), **_: Any,
+        sizes: Tensor | None = None, *, types: Any, known: Known = (), **_: Any,
     ) -> Tensor:
         constants = [known[k] if k < len(known) else None for k in (1, 2, 3)]
-        for tensor, constant in zip((roi, scales, sizes), constants, strict=True):
+        is_open = not is_static((*x.shape, *types[0].dims))
+        needed = (None, scales, None) if is_open else (roi, scales, sizes)
+        for tensor, constant in zip(needed, constants, strict=True):
             if tensor is not None and constant is None:
                 raise Unlowerable("Resize with roi, scales or sizes computed at run time")
-        shape = tuple(int(n) for n in x.shape)  # type: ignore[arg-type]
-        maps = self._maps(shape, *constants)
+        if is_open:
+            maps = self._open_maps(x.shape, types[0].dims, constants[1])
+        else:
+            shape = tuple(int(n) for n in x.shape)  # type: ignore[arg-type]
+            maps = self._maps(shape, *constants)
         if self.mode == "nearest":
             result = self._lower_nearest(x, maps)
         elif self.mode == "linear" and not self.antialias and len(maps) <= 3:
@@ -349,7 +375,9 @@ def _part(one: AxisMap, place: Expr, dtype: DType) -> Expr:
     """The coordinate above its floor, as a float."""
     if one.c == 1:
         return te.const(0, dtype)
-    return te.cast(one.remainder(place), dtype) * te.const(1.0 / one.c, dtype)
+    if isinstance(one.c, int):
+        return te.cast(one.remainder(place), dtype) * te.const(1.0 / one.c, dtype)
+    return te.cast(one.remainder(place), dtype) / te.cast(te.index(one.c), dtype)
 
 
 def _add(terms: list[Expr]) -> Expr:

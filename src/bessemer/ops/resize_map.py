@@ -11,11 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from bessemer import te
 from bessemer.core.errors import ShapeError
+from bessemer.core.shapes import Dim
+from bessemer.ir.operator import Unlowerable
 
 MODES = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners",
          "asymmetric", "tf_crop_and_resize")
 _LARGEST = 1 << 60
+
+Coefficient = Any
+"""An integer; in kernels over open extents also a dimension or an expression."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +29,13 @@ class AxisMap:
     """Input coordinate (a x + b) / c of output index x on one axis."""
 
     axis: int
-    extent: int
-    out: int
-    a: int
-    b: int
-    c: int
-    scale: float
+    extent: Coefficient
+    out: Coefficient
+    a: Coefficient
+    b: Coefficient
+    c: Coefficient
+    scale: float | None
+    """None where it depends on open extents."""
 
     def nearest(self, x: Any, mode: str) -> Any:
         """Index of the nearest input element before clipping; x is an array or an expression."""
@@ -94,6 +101,40 @@ def make_map(
     c = int(np.lcm(slope.denominator, offset.denominator)) if common < _LARGEST else common
     a, b = slope.numerator * (c // slope.denominator), offset.numerator * (c // offset.denominator)
     return AxisMap(axis, extent, out, a, b, c, float(scale))
+
+
+def open_map(
+    axis: int, mode: str, extent: Dim, out: Dim, scale: Fraction | None
+) -> AxisMap:
+    """The map of one axis where extents are open; `scale` is None for out / extent.
+
+    Raises: Unlowerable for a mode that is not given over open extents.
+    """
+    # The scale is p / q.
+    p, q = (out, extent) if scale is None else (scale.numerator, scale.denominator)
+    a: Coefficient
+    b: Coefficient
+    c: Coefficient
+    if mode in ("half_pixel", "pytorch_half_pixel"):
+        a, b, c = q * 2, q - p, p * 2
+        if mode == "pytorch_half_pixel" and out != 1:
+            single = te.equal(te.index(out), 1)
+            a, b = te.where(single, 0, te.index(a)), te.where(single, 0, te.index(b))
+        elif mode == "pytorch_half_pixel":
+            a, b = 0, 0
+    elif mode == "half_pixel_symmetric":
+        a, b, c = q * 2, extent * p - out * q + q - p, p * 2
+    elif mode == "align_corners":
+        reach = out - 1 if scale is None else extent * p - q
+        a, b, c = (extent - 1) * (1 if scale is None else q), 0, reach
+        if not (isinstance(reach, int) and reach > 0):
+            wide = te.index(reach)
+            a, c = te.where(wide > 0, te.index(a), 0), te.maximum(wide, 1)
+    elif mode == "asymmetric":
+        a, b, c = q, 0, p
+    else:
+        raise Unlowerable(f"Resize with {mode} of extents that are not known at build time")
+    return AxisMap(axis, extent, out, a, b, c, None if scale is None else float(scale))
 
 
 def scaled_extent(extent: int, scale: float) -> int:
