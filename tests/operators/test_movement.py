@@ -50,7 +50,9 @@ def test_reshape_between_any_shapes(shapes: tuple[list[int], list[int]]) -> None
 
 @STEADY
 @given(st.integers(0, 6), st.integers(-9, 9), st.integers(-9, 9), st.sampled_from([-3, -1, 1, 2]))
-def test_slice_follows_python_but_for_starts_before_the_first(length: int, start: int, end: int, step: int) -> None:
+def test_slice_follows_python_but_for_starts_before_the_first(
+    length: int, start: int, end: int, step: int
+) -> None:
     x = np.arange(length)
     made = both(Slice(), x, ints(start), ints(end), ints(0), ints(step), known=(1, 2, 3, 4))
     if step < 0 and end < -length:

@@ -87,8 +87,9 @@ def symbol_ranges(graph: Graph, profiles: Iterable[OptimizationProfile] = ()) ->
     """What is known of the symbols of a graph's inputs: by optimisation profiles, else guessed.
 
     Guessed is only the usual value: 1 for the first axis, 224 for the sides of a picture, 128 for
-    others. Several profiles together allow all that lies between their limits; the first one's usual shape
-    counts. Raises: SettingsError if a profile names no input, or shapes that the input cannot have.
+    others. Several profiles together allow all that lies between their limits; the first one's
+    usual shape counts.
+    Raises: SettingsError if a profile names no input, or shapes that the input cannot have.
     """
     ranges: dict[str, SymbolRange] = {}
     inputs = {value.name: value for value in graph.inputs}

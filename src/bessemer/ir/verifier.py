@@ -1,8 +1,8 @@
 """Checks that a graph is consistent; collects every fault before it raises."""
 
+from bessemer.core.bounds import at_most
 from bessemer.core.dtypes import dtype_from_numpy
 from bessemer.core.errors import BessemerError, VerifyError
-from bessemer.core.bounds import at_most
 from bessemer.core.shapes import is_static
 from bessemer.ir.graph import Graph, Node, Value
 from bessemer.ir.inference import infer_node_types

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from bessemer import te
-from bessemer.core.dtypes import boolean, f32, f64
 from bessemer.core.bounds import least
+from bessemer.core.dtypes import boolean, f32, f64
 from bessemer.core.shapes import Dim, Shape, Sym
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import Fractions, TensorType

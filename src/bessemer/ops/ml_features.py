@@ -156,6 +156,8 @@ class Normalizer(Operator):
     def infer(self, x: TensorType) -> TensorType:
         if self.norm not in ("MAX", "L1", "L2"):
             raise ShapeError(f"norm is {self.norm!r}; MAX, L1 or L2 expected")
+        if x.shape == ():
+            raise ShapeError("Normalizer of a scalar; rank 1 or more expected")
         return TensorType(f32, x.shape)
 
     def reference(self, x: Array) -> Array:

@@ -137,6 +137,8 @@ class QuantizeLinear(Operator):
         self, x: TensorType, scale: TensorType, zero: TensorType | None = None
     ) -> TensorType:
         check_scale(x, scale, zero, self.axis, self.block_size)
+        if scale.dtype.is_integer and scale.dtype.name != "i32":
+            raise ShapeError(f"the scale is {scale}; f32, f16, bf16 or i32 expected")
         return TensorType(self._result(zero.dtype if zero is not None else None), x.shape)
 
     def reference(self, x: Array, scale: Array, zero: Array | None = None) -> Array:
@@ -231,8 +233,8 @@ class DequantizeLinear(Operator):
                 middle = f32 if x.dtype.is_float else DTYPES["i32"]
                 spot = spread_index(i, zero.shape, self.axis, self.block_size)
                 value = te.cast(value, middle) - te.cast(zero[spot], middle)
-            # The product alone is what a QuantizeLinear behind an Add must see: sums of such products
-            # lie on its ties, where one rounding more or less decides.
+            # The product alone is what a QuantizeLinear behind an Add must see: sums of such
+            # products lie on its ties, where one rounding more or less decides.
             product = te.rounded(te.cast(value, f32) * te.cast(scale[place], f32))
             return te.cast(product, dtype)
 

@@ -364,8 +364,17 @@ class GRUState(Operator):
 
     fusion = FusionClass.COMPLEX_OUT
 
-    def infer(self, x: TensorType, r: TensorType, *_: TensorType | None) -> tuple[TensorType, ...]:
-        return (_infer(x, 3, r, 1),) * 2
+    def infer(
+        self, x: TensorType, r: TensorType, *states: TensorType | None
+    ) -> tuple[TensorType, ...]:
+        made = _infer(x, 3, r, 1)
+        for state in states[:3]:
+            if state is not None and state.shape is not None and made.shape is not None:
+                if len(state.shape) != len(made.shape):
+                    raise ShapeError(f"a state {state} for the new state {made}")
+                for a, b in zip(state.shape, made.shape):
+                    same_dim("extents of a state", a, b)
+        return (made,) * 2
 
     def reference(
         self,

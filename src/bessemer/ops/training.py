@@ -12,7 +12,7 @@ from bessemer.core.errors import ShapeError
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import load, scalar
-from bessemer.ops.checks import check_floats
+from bessemer.ops.checks import check_floats, same_dim
 from bessemer.ops.dims import Array
 from bessemer.te import Expr, Tensor
 
@@ -33,6 +33,13 @@ def _split(values: tuple[Any, ...], kinds: int) -> list[tuple[Any, ...]]:
 def _infer(values: tuple[TensorType, ...], kinds: int) -> tuple[TensorType, ...]:
     check_floats(*values)
     groups = _split(values, kinds)
+    for group in groups:
+        if any(type.shape is not None and group[0].shape is not None
+               and len(type.shape) != len(group[0].shape) for type in group):
+            raise ShapeError(f"a tensor and its gradient and states differ: {group}")
+        for type in group[1:]:
+            for a, b in zip(group[0].shape or (), type.shape or ()):
+                same_dim("extents of a tensor and of its gradient or states", a, b)
     plain = [tuple(type.without_value() for type in group) for group in groups]
     # The gradient, second in each group, is no result.
     order = [0, *range(2, kinds)]
