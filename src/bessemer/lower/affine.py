@@ -104,10 +104,12 @@ def atom_range(key: str, atom: Expr, ranges: Mapping[str, Range]) -> Range:
         a, b = linear(atom.a, ranges).range(ranges), linear(atom.b, ranges).range(ranges)
         return _extreme_range(atom.op, a, b)
     if atom.op in ("//", "%", "*"):
-        # Symbolic extents are not negative, and no loop runs over an extent of zero.
+        # Symbolic extents are not negative, and no loop runs over an extent of zero: a divisor
+        # made of extents alone is positive where it is used.
         low, high = linear(atom.a, ranges).range(ranges)
         below, above = linear(atom.b, ranges).range(ranges)
-        if at_most(0, low) and at_most(0, below):
+        positive = at_most(0, below) or (atom.op != "*" and _is_fixed(atom.b))
+        if at_most(0, low) and positive:
             if atom.op == "//":
                 return 0, _highest_quotient(high, below) if below == above else math.inf
             if atom.op == "%":

@@ -148,6 +148,11 @@ class Nest:
             if isinstance(count, Sym) and self._size(fuse.first, env) == 1:
                 # No division by a symbol could prove that this index is 0.
                 return [Let(first, const(0, i64)), Let(second, value), *body]
+            if isinstance(count, Sym):
+                # Nor that it is below its extent, which the quotient never reaches.
+                most = self._size(fuse.first, env) - 1
+                quotient = binary("min", value // count, extent(most))
+                return [Let(first, quotient), Let(second, value % count), *body]
             return [Let(first, value // count), Let(second, value % count), *body]
         regions = self._regions(name, self._size(name, env), env)
         if len(regions) == 1:
