@@ -18,6 +18,9 @@ from bessemer.ops.expression import NodeExpression, expression_of
 from bessemer.te.expr import Expr, Load, Reduce, Var, walk
 from bessemer.te.tensor import Tensor, stages
 
+MOST_NODES = 64
+"""A group has no more: unrolled loops make chains whose one expression would be too deep."""
+
 RESHAPES = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")
 
 
@@ -219,7 +222,8 @@ class _Partitioner:
             other = self.group_of.get(id(value.producer)) if value.producer is not None else None
             if other is None or other is group or other.kind != "injective":
                 continue
-            if not self._refusal(other, value, node):
+            if not self._refusal(other, value, node) \
+                    and len(group.nodes) + len(other.nodes) <= MOST_NODES:
                 self._accept(group, other.last, "rule 1 (injective into injective)")
                 self._swallow(group, other)
 
@@ -231,6 +235,8 @@ class _Partitioner:
 
     def _refusal(self, group: Group, value: Value, node: Node) -> str:
         """Empty if the node may join the group that produces the value."""
+        if len(group.nodes) >= MOST_NODES:
+            return f"{group.name} has {len(group.nodes)} nodes"
         if value.producer is not group.last or len(group.last.outputs) > 1:
             return "it does not read the group's only result"
         if id(value) in self.outputs:
