@@ -38,6 +38,10 @@ class Rule:
         """Knobs by formula, without measuring."""
         return {}
 
+    def seeds(self, kernel: Kernel, target: Target) -> list[Knobs]:
+        """Knobs that are often good, where a search begins; what they leave out is the default."""
+        return []
+
     def build(self, kernel: Kernel, knobs: Mapping[str, Any], memory: Memory, target: Target
               ) -> tuple[list[Stmt], str]:
         """The statements and the schedule's text."""
@@ -96,7 +100,7 @@ def make_loops(kernel: Kernel, target: Target, name: str, rule: str = "",
     for chosen in (each for each in rules if not rule or each.name == rule):
         picked = {**chosen.default(kernel, target), **(knobs or {})}
         try:
-            return _apply(chosen, kernel, target, name, picked, tuple(refused))
+            return apply_rule(chosen, kernel, target, name, picked, tuple(refused))
         except ScheduleError as error:
             if rule:
                 raise
@@ -106,9 +110,12 @@ def make_loops(kernel: Kernel, target: Target, name: str, rule: str = "",
     raise ScheduleError(f"no schedule rule for kernel {kernel.name}: {'; '.join(refused)}")
 
 
-def _apply(rule: Rule, kernel: Kernel, target: Target, name: str, knobs: Knobs,
-           refused: tuple[str, ...]) -> Scheduled:
-    """Loop IR of a kernel by one rule; the kernel itself stays as it is."""
+def apply_rule(rule: Rule, kernel: Kernel, target: Target, name: str, knobs: Knobs,
+               refused: tuple[str, ...] = (), verify: bool = True) -> Scheduled:
+    """Loop IR of a kernel by one rule; the kernel itself stays as it is.
+
+    `verify` False is for loops that are only looked at. Raises: ScheduleError, VerifyError.
+    """
     own = Kernel(kernel.name, kernel.inputs, kernel.outputs, kernel.sources, kernel.notes)
     memory = Memory(own, target.lanes(own.outputs[0].dtype))
     body, text = rule.build(own, knobs, memory, target)
@@ -119,5 +126,6 @@ def _apply(rule: Rule, kernel: Kernel, target: Target, name: str, knobs: Knobs,
     LOGGER.debug("%s: rule %s %s", own.name, rule.name, knobs)
     operands = tuple(own.operand(o.tensor) or o for o in memory.order)
     function = memory.function(name, body)
-    verify_function(function)
+    if verify:
+        verify_function(function)
     return Scheduled(function, operands, rule.name, knobs, text, refused)
