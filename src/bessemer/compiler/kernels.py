@@ -1,15 +1,12 @@
 """Scheduled kernels to machine code: equal kernels are compiled once and cached by their loops."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-import bessemer
-from bessemer.codegen.cache import ObjectCache, object_key
-from bessemer.codegen.llvm.emit import DEFAULT_PASSES, compiler_version
+from bessemer.codegen.cache import ObjectCache
 from bessemer.codegen.llvm.emitter import module_text
 from bessemer.codegen.llvm.pool import CompilePool
+from bessemer.codegen.objects import compile_functions, name_by_content
 from bessemer.core.errors import ScheduleError
 from bessemer.lower.kernel import Kernel
 from bessemer.lower.loops import Function
@@ -33,11 +30,6 @@ class CompiledKernel:
         """Its loop IR."""
         return self.scheduled.function
 
-    def text(self) -> str:
-        """What decides its machine code."""
-        params = [(b.strides, b.offset, b.dtype.name) for b in self.function.params]
-        return f"{self.function}\n{params}\n{sorted(self.function.notes.items())}"
-
     def llvm(self, target: Target) -> str:
         """Its LLVM IR."""
         return module_text([self.function], target)
@@ -55,46 +47,16 @@ def schedule_kernel(kernel: Kernel, target: Target) -> list[CompiledKernel]:
 def name_symbols(kernels: list[CompiledKernel]) -> None:
     """Names every kernel by the hash of its loops, so that equal ones share code."""
     for entry in kernels:
-        entry.function.name = "kernel"
-        digest = hashlib.sha256(entry.text().encode()).hexdigest()
-        entry.symbol = entry.function.name = f"k_{digest[:20]}"
-
-
-def _fingerprint() -> str:
-    """A hash of the code generator's sources: an object in the cache is valid for one generator."""
-    root = Path(bessemer.__file__).parent
-    digest = hashlib.sha256(bessemer.__version__.encode())
-    sources = [*(root / "codegen").glob("**/*.py"), root / "lower" / "affine.py"]
-    for path in sorted(sources):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-# Taken on import: sources that change while this process runs are not the ones that it runs.
-GENERATOR_FINGERPRINT = _fingerprint()
+        entry.symbol = name_by_content(entry.function)
 
 
 def compile_kernels(kernels: list[CompiledKernel], target: Target, cache: ObjectCache,
                     on_done: Callable[[int, int], None] | None = None,
                     extra: tuple[str, ...] = ()) -> list[bytes]:
     """Objects of the distinct kernels in order of first use, then of the extra LLVM modules."""
-    version = f"{compiler_version()} {GENERATOR_FINGERPRINT}"
-    unique = {entry.symbol: entry for entry in kernels}
-    keys = {symbol: object_key(entry.text(), target, DEFAULT_PASSES, version)
-            for symbol, entry in unique.items()}
-    found = {symbol: cache.load(key) for symbol, key in keys.items()}
-    missing = [symbol for symbol, code in found.items() if code is None]
-    done = len(unique) - len(missing)
-    total = len(unique) + len(extra)
+    unique = {entry.symbol: entry.function for entry in kernels}
     with CompilePool(target, cache=cache) as pool:
-        texts = [unique[symbol].llvm(target) for symbol in missing]
-        report = (lambda d, _: on_done(done + d, total)) if on_done is not None else None
-        codes = pool.compile_many([*texts, *extra], report)
-    for symbol, code in zip(missing, codes, strict=False):
-        found[symbol] = code
-        cache.store(keys[symbol], code)
-    ordered = [code for code in found.values() if code is not None]
-    return [*ordered, *codes[len(missing):]]
+        return compile_functions(list(unique.values()), pool, cache, on_done, extra)
 
 
 def kernel_flops(kernel: Kernel) -> int:
