@@ -34,8 +34,8 @@ CASES = {
                       [(2, 1)], [(2, 2)], "needs k to be 1 or equal to 3"),
     "Conv": ("%x: f32[n,c,5,5], %w: f32[m,d,3,3]", "%z = Conv(%x, %w)",
              [(1, 3, 5, 5), (2, 3, 3, 3)], [(1, 3, 5, 5), (2, 4, 3, 3)], "c=3, d=4"),
-    "Slice": ("%x: f32[n], %y: f32[m]", "%s = Shape(%y)\n @a : i64[1] = [0]\n"
-              " %z = Slice(%x, @a, %s)", [(5,), (3,)], [(3,), (5,)], "needs m to be at most n"),
+    "Split": ("%x: f32[n]", "@s : i64[2] = [1, 2]\n %z, %y = Split(%x, @s)",
+              [(3,)], [(4,)], "needs n to be equal to 3|needs 3 to be equal to n"),
 }  # fmt: skip
 
 

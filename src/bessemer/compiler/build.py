@@ -13,17 +13,19 @@ import bessemer
 from bessemer.codegen.cache import ObjectCache
 from bessemer.codegen.llvm.driver import driver_module
 from bessemer.compiler.api import PRECISIONS, TUNING, OptimizationProfile, check_plugins
+from bessemer.compiler.conditions import has_choices, is_checked
 from bessemer.compiler.constants import ConstantPool, stored_source
 from bessemer.compiler.dump import Dumper
 from bessemer.compiler.kernels import CompiledKernel, compile_kernels
 from bessemer.compiler.symbols import Ranges, symbol_ranges
 from bessemer.compiler.variant import Variant, lower_variant
-from bessemer.core.errors import SettingsError
+from bessemer.core.assumptions import settling
+from bessemer.core.errors import SettingsError, ShapeError
 from bessemer.core.settings import settings
 from bessemer.core.shapes import Sym
 from bessemer.engine.plan import EngineData, PassRecord, Plan
 from bessemer.frontends import import_model
-from bessemer.frontends.formats import Fallback, specialize
+from bessemer.frontends.formats import Fallback, specialize, substitute_symbols
 from bessemer.ir.graph import Graph
 from bessemer.ir.types import TensorType
 from bessemer.lower.fuse import Group
@@ -53,6 +55,15 @@ class BuildOptions:
     threads: int | None = None
     store: bool = True
     ranges: Ranges = field(default_factory=dict)
+    exact: bool = False
+    """Takes nothing for granted that valid inputs may break (`core.assumptions.settling`)."""
+
+    @property
+    def hints(self) -> dict[str, int] | None:
+        """The usual values of symbols, for which something may be taken for granted."""
+        if self.exact:
+            return None
+        return {name: each.hint for name, each in self.ranges.items() if each.hint is not None}
 
 
 @dataclass(eq=False)
@@ -117,20 +128,20 @@ def compile_graph(graph: Graph, options: BuildOptions, *, on_progress: Progress 
     dump = Dumper.from_settings()
     tell("import", 1, 1, graph.name)
     imported = graph
-    graph = graph.clone()
-    dump.graph("import", graph)
-    tell("optimise", 0, 1, f"{len(graph.nodes)} nodes")
-    passes = run_pipeline(graph, disable=options.disable, verify=options.verify,
-                          observer=dump.graph)
-    tell("optimise", 1, 1, f"{len(graph.nodes)} nodes")
     constants = ConstantPool()
-    variants = []
-    for number, chip in enumerate(options.targets):
-        tell("schedule", number, len(options.targets), chip.name)
-        variants.append(lower_variant(graph.clone(), chip, constants, disable=options.disable,
-                                      verify=options.verify, fuse=options.fuse,
-                                      ranges=options.ranges))
-        dump.variant(variants[-1])
+    dump.graph("import", imported)
+    with settling(options.hints) as settled:
+        try:
+            graph, passes, variants = _lower(imported, options, constants, tell, dump)
+        except ShapeError:
+            if settled is None or not settled.taken:
+                raise
+            variants = []
+        taken = () if settled is None else tuple(settled.taken)
+    if taken and not (variants and all(
+            is_checked(each, variant.plan) for each in taken for variant in variants)):
+        return compile_graph(imported, replace(options, exact=True), on_progress=on_progress,
+                             logger=logger)
     tell("schedule", len(options.targets), len(options.targets), "")
     _report_host_steps(variants[0], options.strict, logger)
     cache = ObjectCache.from_settings()
@@ -143,8 +154,12 @@ def compile_graph(graph: Graph, options: BuildOptions, *, on_progress: Progress 
             variant.all_kernels, variant.target, cache, on_done, (driver_module(variant.target),)))
         requires[variant.target.name] = variant.target.requires
     tell("pack", 0, 1, "")
-    symbolic = any(variant.plan.symbols for variant in variants)
-    source = stored_source(graph, constants) if symbolic and options.store else None
+    source = None
+    if options.store and any(variant.plan.symbols for variant in variants):
+        if taken:  # the engine was made for usual shapes, the graph is stored for all
+            graph = imported.clone()
+            run_pipeline(graph, disable=options.disable)
+        source = stored_source(graph, constants)
     data = replace(pack(variants, passes, constants, objects, requires, options), source=source)
     foreign = not any(not missing_flags(chip) for chip in options.targets)
     engine = Engine(data, foreign=foreign)
@@ -153,6 +168,24 @@ def compile_graph(graph: Graph, options: BuildOptions, *, on_progress: Progress 
     return Compiled(imported, first.graph, [*passes, *first.passes], first.partition.groups,
                     [str(note) for note in first.partition.notes], first.kernels, variants,
                     data.plan, engine)
+
+
+def _lower(imported: Graph, options: BuildOptions, constants: ConstantPool, tell: Progress,
+           dump: Dumper) -> tuple[Graph, list[PassResult], list[Variant]]:
+    """The optimised graph, what the passes did, and the graph lowered for each target."""
+    graph = substitute_symbols(imported, {}) if has_choices(imported) else imported.clone()
+    tell("optimise", 0, 1, f"{len(graph.nodes)} nodes")
+    passes = run_pipeline(graph, disable=options.disable, verify=options.verify,
+                          observer=dump.graph)
+    tell("optimise", 1, 1, f"{len(graph.nodes)} nodes")
+    variants = []
+    for number, chip in enumerate(options.targets):
+        tell("schedule", number, len(options.targets), chip.name)
+        variants.append(lower_variant(graph.clone(), chip, constants, disable=options.disable,
+                                      verify=options.verify, fuse=options.fuse,
+                                      ranges=options.ranges))
+        dump.variant(variants[-1])
+    return graph, passes, variants
 
 
 def pack(variants: list[Variant], passes: list[PassResult], constants: ConstantPool,

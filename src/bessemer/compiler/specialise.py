@@ -1,11 +1,13 @@
-"""Variants of a symbolic engine for single shapes: the graph it stores, and building from that."""
+"""Variants of a symbolic engine, for single shapes or for all, built from the graph it stores."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from bessemer.compiler.build import BuildOptions, Progress, compile_graph
+from bessemer.compiler.symbols import SymbolRange
 from bessemer.core.dtypes import DTYPES
 from bessemer.core.errors import BessemerError, EngineFormatError
 from bessemer.engine.plan import EngineData, StoredConstant
@@ -69,13 +71,28 @@ def specialise(
     `variant` is the machine-code variant whose target it is built for.
     Raises: EngineFormatError for a damaged graph; what `compile_graph` raises.
     """
-    plan = data.plan if variant is None else data.plan_of(variant)
     graph = specialize(source_graph(data), dict(values))
+    return compile_graph(graph, _options(data, variant), on_progress=on_progress).engine.data
+
+
+def generalise(
+    data: EngineData, variant: str | None, on_progress: Progress | None = None
+) -> EngineData:
+    """An engine for all values of its symbols, that takes nothing for granted.
+
+    Raises: as `specialise`.
+    """
+    options = replace(_options(data, variant), exact=True)
+    return compile_graph(source_graph(data), options, on_progress=on_progress).engine.data
+
+
+def _options(data: EngineData, variant: str | None) -> BuildOptions:
+    plan = data.plan if variant is None else data.plan_of(variant)
     disable = plan.options.get("disable")
-    options = BuildOptions(
+    ranges = {each.name: SymbolRange(each.low, each.high, each.hint) for each in plan.symbols}
+    return BuildOptions(
         (get_target(str(plan.options.get("target", "host"))),), plan.name,
         tuple(disable) if isinstance(disable, list) else (),
         tune=str(plan.options.get("tune", "default")), strict=False,
-        threads=plan.options.get("threads"), store=False,
+        threads=plan.options.get("threads"), store=False, ranges=ranges,
     )
-    return compile_graph(graph, options, on_progress=on_progress).engine.data

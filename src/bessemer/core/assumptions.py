@@ -1,27 +1,44 @@
-"""What shape inference takes for granted of symbolic extents, collected for runs to check."""
+"""What shape inference takes for granted of symbolic extents, collected for runs to check.
 
-from collections.abc import Iterator
+Some of it must hold of every valid input: the inner extents of a matrix product are equal. Other
+things merely hold as a rule, and are taken for granted inside `settling` so that kernels and
+shapes become simpler: a sequence is not longer than its table of positions. Inputs for which they
+do not hold are run by an engine that was built without.
+"""
+
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bessemer.core.shapes import Dim
 
-RELATIONS = ("equal", "equal or 1", "at most")
+RELATIONS = ("equal", "equal or 1", "broadcast", "at most", "usually equal", "usually at most")
+"""`left` is equal to `right`; equal to it or 1; equal to it, or one of both is 1; at most `right`.
+Those that usually hold are not needed of valid inputs."""
 
 
 @dataclass(frozen=True)
 class Assumption:
-    """`left` is equal to `right`, is equal to it or 1, or is at most `right`."""
+    """A relation of two extents, of `RELATIONS`."""
 
     relation: str
     left: "Dim"
     right: "Dim"
 
 
+@dataclass
+class Settling:
+    """What is taken for granted without need, for the usual values of symbols in `hints`."""
+
+    hints: Mapping[str, int]
+    taken: dict[Assumption, None] = field(default_factory=dict)
+
+
 _COLLECTED: ContextVar[list[Assumption] | None] = ContextVar("assumptions", default=None)
+_SETTLING: ContextVar[Settling | None] = ContextVar("settling", default=None)
 
 
 def assume(left: "Dim", right: "Dim", relation: str = "equal") -> None:
@@ -41,3 +58,19 @@ def collecting() -> Iterator[list[Assumption]]:
         yield found
     finally:
         _COLLECTED.reset(token)
+
+
+def current_settling() -> Settling | None:
+    """What the innermost `settling` takes for granted; None outside."""
+    return _SETTLING.get()
+
+
+@contextmanager
+def settling(hints: Mapping[str, int] | None) -> Iterator[Settling | None]:
+    """Takes for granted what usually holds inside the block; nothing if `hints` is None."""
+    made = None if hints is None else Settling(hints)
+    token = _SETTLING.set(made)
+    try:
+        yield made
+    finally:
+        _SETTLING.reset(token)

@@ -14,6 +14,7 @@ Bound = float | Sym
 """An integer, an infinity, or a dimension."""
 
 _MOST_DIVISIONS = 16
+_MOST_CASES = 6
 
 
 def plus(a: Bound, b: Bound) -> Bound:
@@ -66,13 +67,21 @@ def _exact(a: Bound) -> Dim:
 def least(dim: Dim) -> float:
     """A number that the dimension is never below; -inf if none is found.
 
-    Floor divisions are first taken as they are (extents, not negative), then replaced by the
-    fractions between which they lie.
+    Atoms are first taken as they are (extents, not negative). Then functions are replaced by their
+    arguments, case by case, and floor divisions by the fractions between which they lie.
     """
+    return _least(dim, _MOST_CASES)
+
+
+def _least(dim: Dim, cases: int) -> float:
     if not isinstance(dim, Sym):
         return dim
     terms = {mono: Fraction(coef) for mono, coef in dim.terms}
     plain = _least_of(terms)
+    if plain > -math.inf and (plain > 0 or not cases):
+        return plain
+    if cases and dim.functions():
+        plain = max(plain, _least_by_cases(dim, cases - 1))
     if plain > -math.inf:
         return plain
     atoms = dict(dim.divisions())
@@ -82,6 +91,35 @@ def least(dim: Dim) -> float:
             break
         terms = replaced
     return _least_of(terms)
+
+
+def _least_by_cases(dim: Sym, cases: int) -> float:
+    """The least over the values that one function in it can have: those of its arguments."""
+    name, (kind, parts) = next(iter(dim.functions().items()))
+    signs = {coef > 0 for mono, coef in dim.terms if name in mono}
+    if kind == "place":
+        parts = (0, parts[1]) if len(signs) == 1 else (*parts, parts[0] + parts[1], 0)
+    found = [_least(_with(dim, name, part), cases) for part in parts]
+    # A minimum is at most, a maximum at least each argument: one case that holds is enough.
+    enough = signs == {kind == "max"} and kind in ("min", "max")
+    return max(found) if enough else min(found)
+
+
+def _with(dim: Sym, name: str, value: Dim) -> Dim:
+    """The dimension with one atom replaced."""
+    total: Dim = 0
+    for mono, coef in dim.terms:
+        count = mono.count(name)
+        term = Sym.make({tuple(other for other in mono if other != name): coef},
+                        {**dim.functions(), **_quotients(dim)})
+        for _ in range(count):
+            term = term * value
+        total = total + term
+    return total
+
+
+def _quotients(dim: Sym) -> dict[str, tuple[str, tuple[Dim, ...]]]:
+    return {name: ("//", parts) for name, parts in dim.divisions().items()}
 
 
 def _least_of(terms: Mapping[Monomial, Fraction]) -> float:

@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from bessemer.core.shapes import Dim, symbol
+from bessemer.core.shapes import FUNCTIONS, Dim, function, symbol
 
-Tree = int | str | tuple[str, "Tree", "Tree"]
-"""A number, the name of a symbol, or an operation `+ - * //` of two trees."""
+Tree = int | str | tuple[Any, ...]
+"""A number, the name of a symbol, or an operation and trees: `+ - * //` or a function."""
 
 MAX_TOKENS = 512
 MAX_DEPTH = 32
 MAX_NUMBER = (1 << 63) - 1
 
-_TOKEN = re.compile(r"\s*(?:([0-9]+)(?![A-Za-z_.?$])|([A-Za-z_?][A-Za-z0-9_.?$]*)|(//|[-+*()]))")
+_TOKEN = re.compile(r"\s*(?:([0-9]+)(?![A-Za-z_.?$])|([A-Za-z_?][A-Za-z0-9_.?$]*)|(//|[-+*(),]))")
 
 Evaluate = Callable[[Sequence[int]], list[int]]
 
@@ -60,8 +60,8 @@ def compile_formulas(formulas: Sequence[int | str], symbols: Sequence[str]) -> E
     head = f"({', '.join(names.values())},) = s\n    " if names else ""
     source = f"def evaluate(s):\n    {head}return [{', '.join(parts)}]\n"
     space: dict[str, Any] = {}
-    # The source holds only numbers, operators and the names made here.
-    exec(source, {"__builtins__": {}}, space)
+    # The source holds only numbers, operators, FUNCTIONS and the names made here.
+    exec(source, {"__builtins__": {}, **FUNCTIONS}, space)
     made: Evaluate = space["evaluate"]
     return made
 
@@ -107,10 +107,23 @@ class _Parser:
             return -inner if isinstance(inner, int) else ("*", -1, inner)
         if token.isdigit():
             return int(token)
-        if not token or token in "+*//)":
+        if token in FUNCTIONS and self.next == "(":
+            return self.call(token, depth)
+        if not token or token in "+*//),":
             found = repr(token) if token else "the end"
             raise ValueError(f"unexpected {found} in formula {_shown(self.text)}")
         return token
+
+    def call(self, name: str, depth: int) -> Tree:
+        arguments: list[Tree] = []
+        while not arguments or self.next == ",":
+            self.take()
+            arguments.append(self.sum(depth + 1))
+        if self.take() != ")":
+            raise ValueError(f"a bracket is open in formula {_shown(self.text)}")
+        if name == "place" and len(arguments) != 2:
+            raise ValueError(f"place has 2 arguments in formula {_shown(self.text)}")
+        return (name, *arguments)
 
 
 def _tokens(text: str) -> list[str]:
@@ -137,8 +150,8 @@ def _symbols(tree: Tree) -> Iterable[str]:
     if isinstance(tree, str):
         yield tree
     elif isinstance(tree, tuple):
-        yield from _symbols(tree[1])
-        yield from _symbols(tree[2])
+        for part in tree[1:]:
+            yield from _symbols(part)
 
 
 def _dim(tree: Tree) -> Dim:
@@ -146,6 +159,8 @@ def _dim(tree: Tree) -> Dim:
         return tree
     if isinstance(tree, str):
         return symbol(tree)
+    if tree[0] in FUNCTIONS:
+        return function(tree[0], *map(_dim, tree[1:]))
     left, right = _dim(tree[1]), _dim(tree[2])
     match tree[0]:
         case "+":
@@ -163,10 +178,12 @@ def _code(tree: Tree, names: dict[str, str]) -> str:
         return str(tree) if tree >= 0 else f"({tree})"
     if isinstance(tree, str):
         return names[tree]
+    if tree[0] in FUNCTIONS:
+        return f"{tree[0]}({', '.join(_code(part, names) for part in tree[1:])})"
     kind, left, right = tree
     first, second = _code(left, names), _code(right, names)
     if kind in ("*", "//"):
-        first = f"({first})" if isinstance(left, tuple) and left[0] in "+-" else first
-    if isinstance(right, tuple):
+        first = f"({first})" if isinstance(left, tuple) and left[0] in ("+", "-") else first
+    if isinstance(right, tuple) and right[0] not in FUNCTIONS:
         second = f"({second})"
     return f"{first}{kind}{second}"

@@ -1,33 +1,51 @@
-"""Dimensions: integers, or polynomials over named symbols (`N`, `2*N+1`, `N*H`, `H//32`)."""
+"""Dimensions: integers, or polynomials over named symbols (`N`, `2*N+1`, `N*H`, `H//32`).
+
+Where no polynomial says it, functions do: `min(N,10)` (`FUNCTIONS`).
+"""
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 
 import numpy as np
 
-from bessemer.core.assumptions import assume
-
 Monomial = tuple[str, ...]
+
+
+def _either(*extents: int) -> int:
+    return next((extent for extent in extents if extent != 1), 1)
+
+
+def _place(bound: int, extent: int) -> int:
+    return min(max(bound + extent if bound < 0 else bound, 0), extent)
+
+
+FUNCTIONS: dict[str, Callable[..., int]] = {
+    "min": min, "max": max, "either": _either, "place": _place,
+}
+"""What dimensions may use besides `+ - * //`. `either(a,b)` is the extent to which a and b
+broadcast: the one that is not 1. `place(b,n)` is where a slice of an axis of extent n begins or
+ends that is given the bound b: counted from the end if negative, then brought into 0..n."""
 
 
 class Sym:
     """A polynomial with integer coefficients over symbols; immutable, compared by value.
 
-    A floor division that does not divide evenly becomes an atom named by its text, so
-    equal expressions have equal text. At least one symbol is in it; `make` returns int otherwise.
+    A floor division that does not divide evenly becomes an atom named by its text, and so do
+    functions: equal expressions have equal text. Symbols and atoms stand for extents, which are
+    never negative. At least one symbol is in it; `make` returns int otherwise.
     """
 
     __slots__ = ("_atoms", "terms")
 
-    def __init__(self, terms: Mapping[Monomial, int], atoms: Mapping[str, tuple["Dim", "Dim"]]):
+    def __init__(self, terms: Mapping[Monomial, int], atoms: Mapping[str, "Atom"]):
         self.terms: tuple[tuple[Monomial, int], ...] = tuple(sorted(terms.items()))
         self._atoms = dict(atoms)
 
     @staticmethod
     def make(
-        terms: Mapping[Monomial, int], atoms: Mapping[str, tuple["Dim", "Dim"]] | None = None
+        terms: Mapping[Monomial, int], atoms: Mapping[str, "Atom"] | None = None
     ) -> "Dim":
         """The polynomial of those terms, or an int if no symbol remains."""
         left = {mono: coef for mono, coef in terms.items() if coef}
@@ -102,7 +120,7 @@ class Sym:
             return self._divide_by(other)
         top = f"({self})" if len(self.terms) > 1 else str(self)
         text = f"({top}//{other})" if isinstance(other, int) else f"({top}//({other}))"
-        return Sym.make({(text,): 1}, {text: (self, other)})
+        return Sym.make({(text,): 1}, {text: ("//", (self, other))})
 
     def _divide_by(self, divisor: int) -> "Dim":
         """Rounded down, in one form: equal quotients should have equal text.
@@ -121,16 +139,16 @@ class Sym:
         names = [mono for mono, _ in rest.terms if mono]
         if len(names) == 1 and len(names[0]) == 1 and dict(rest.terms)[names[0]] == 1 \
                 and names[0][0] in self._atoms:
-            top, bottom = self._atoms[names[0][0]]
-            if isinstance(bottom, int) and bottom > 0:
+            kind, (top, bottom, *_) = self._atoms[names[0][0]]
+            if kind == "//" and isinstance(bottom, int) and bottom > 0:
                 return whole + (top + bottom * dict(rest.terms).get((), 0)) // (bottom * divisor)
         top_text = f"({rest})" if len(rest.terms) > 1 else str(rest)
         text = f"({top_text}//{divisor})"
-        return whole + Sym.make({(text,): 1}, {text: (rest, divisor)})
+        return whole + Sym.make({(text,): 1}, {text: ("//", (rest, divisor))})
 
     def __rfloordiv__(self, other: int) -> "Dim":
         text = f"({other}//({self}))"
-        return Sym.make({(text,): 1}, {text: (other, self)})
+        return Sym.make({(text,): 1}, {text: ("//", (other, self))})
 
     def __mod__(self, other: "Dim") -> "Dim":
         if not _is_dim(other):
@@ -160,10 +178,21 @@ class Sym:
         for mono, _ in self.terms:
             for name in mono:
                 if name in self._atoms:
-                    for part in self._atoms[name]:
+                    for part in self._atoms[name][1]:
                         names |= part.symbols() if isinstance(part, Sym) else set()
                 else:
                     names.add(name)
+        return names
+
+    def scalars(self) -> set[str]:
+        """Formulas from which sums, products and quotients make the value: symbols, functions."""
+        names: set[str] = set()
+        for name in itertools.chain.from_iterable(mono for mono, _ in self.terms):
+            kind, parts = self._atoms.get(name, ("", ()))
+            if kind != "//":
+                names.add(name)
+            for part in parts if kind == "//" else ():
+                names |= part.scalars() if isinstance(part, Sym) else set()
         return names
 
     @property
@@ -176,7 +205,12 @@ class Sym:
 
     def divisions(self) -> Mapping[str, tuple["Dim", "Dim"]]:
         """The floor divisions in it: name of the atom -> (dividend, divisor)."""
-        return self._atoms
+        return {name: (parts[0], parts[1])
+                for name, (kind, parts) in self._atoms.items() if kind == "//"}
+
+    def functions(self) -> Mapping[str, "Atom"]:
+        """The functions in it: name of the atom -> (name of the function, arguments)."""
+        return {name: atom for name, atom in self._atoms.items() if atom[0] != "//"}
 
     def subs(self, values: Mapping[str, "Dim"]) -> "Dim":
         """The expression with symbols replaced; an int when all are known."""
@@ -189,13 +223,16 @@ class Sym:
 
     def _value_of(self, name: str, values: Mapping[str, "Dim"]) -> "Dim":
         if name in self._atoms:
-            top, bottom = (substitute(part, values) for part in self._atoms[name])
-            return top // bottom
+            kind, parts = self._atoms[name]
+            found = [substitute(part, values) for part in parts]
+            return found[0] // found[1] if kind == "//" else function(kind, *found)
         return values.get(name, symbol(name))
 
 
 Dim = int | Sym
 Shape = tuple[Dim, ...]
+Atom = tuple[str, tuple[Dim, ...]]
+"""An operation, `//` or a function, and its arguments."""
 
 
 def _is_dim(other: object) -> bool:
@@ -203,7 +240,7 @@ def _is_dim(other: object) -> bool:
     return isinstance(other, int | Sym | np.integer)
 
 
-def _split(dim: Dim) -> tuple[dict[Monomial, int], dict[str, tuple[Dim, Dim]]]:
+def _split(dim: Dim) -> tuple[dict[Monomial, int], dict[str, "Atom"]]:
     if isinstance(dim, Sym):
         return dict(dim.terms), dim._atoms
     return {(): int(dim)}, {}
@@ -212,6 +249,45 @@ def _split(dim: Dim) -> tuple[dict[Monomial, int], dict[str, tuple[Dim, Dim]]]:
 def symbol(name: str) -> Sym:
     """The dimension that is just that symbol."""
     return Sym({(name,): 1}, {})
+
+
+def function(name: str, *arguments: Dim) -> Dim:
+    """A function of `FUNCTIONS`, with the arguments in one form; an int if it is known.
+
+    Raises: ValueError for an unknown function or a wrong number of arguments.
+    """
+    if name == "place":
+        parts: tuple[Dim, ...] = arguments
+        if len(parts) != 2:
+            raise ValueError(f"place has 2 arguments, not {len(parts)}")
+    elif name in FUNCTIONS:
+        parts = _in_order(name, arguments)
+        if len(parts) == 1:
+            return parts[0]
+    else:
+        raise ValueError(f"unknown function {name!r}; known: {', '.join(FUNCTIONS)}")
+    fixed = [int(part) for part in parts if not isinstance(part, Sym)]
+    if len(fixed) == len(parts):
+        return FUNCTIONS[name](*fixed)
+    text = f"{name}({','.join(map(str, parts))})"
+    return Sym.make({(text,): 1}, {text: (name, parts)})
+
+
+def _in_order(name: str, arguments: Sequence[Dim]) -> tuple[Dim, ...]:
+    """The arguments of min, max or either: each once, inner ones taken out, a number last."""
+    flat: list[Dim] = []
+    for part in arguments:
+        inner = part.functions().get(str(part)) if isinstance(part, Sym) else None
+        flat += inner[1] if inner is not None and inner[0] == name else (part,)
+    if not flat:
+        raise ValueError(f"{name} of nothing")
+    numbers = [int(part) for part in flat if not isinstance(part, Sym)]
+    known = [reduce(FUNCTIONS[name], numbers)] if numbers else []
+    symbolic = sorted({part for part in flat if isinstance(part, Sym)}, key=str)
+    if name == "either" and symbolic and known:
+        known = [number for number in known if number != 1]
+        return tuple(known or symbolic)  # extents that broadcast with 5 give 5
+    return (*symbolic, *known)
 
 
 def substitute(dim: Dim, values: Mapping[str, Dim]) -> Dim:
@@ -230,31 +306,6 @@ def product(shape: Sequence[Dim]) -> Dim:
     for dim in shape:
         total = total * dim
     return total
-
-
-def broadcast_shapes(*shapes: Sequence[Dim]) -> Shape:
-    """The numpy-broadcast shape; a symbol against an integer above 1 takes the integer.
-
-    Raises: ValueError if two known extents differ and neither is 1.
-    """
-    rank = max((len(shape) for shape in shapes), default=0)
-    result: list[Dim] = []
-    for position in range(rank):
-        extent: Dim = 1
-        for shape in shapes:
-            axis = position - rank + len(shape)
-            if axis < 0 or shape[axis] == 1 or shape[axis] == extent:
-                continue
-            dim = shape[axis]
-            if isinstance(extent, Sym) is not isinstance(dim, Sym) and 1 not in (extent, dim):
-                symbolic, fixed = (extent, dim) if isinstance(extent, Sym) else (dim, extent)
-                assume(symbolic, fixed, "equal or 1")
-            if extent == 1 or (isinstance(extent, Sym) and isinstance(dim, int)):
-                extent = dim
-            elif isinstance(extent, int) and isinstance(dim, int):
-                raise ValueError(f"cannot broadcast {' with '.join(map(str, shapes))}")
-        result.append(extent)
-    return tuple(result)
 
 
 USUAL_EXTENT = 64

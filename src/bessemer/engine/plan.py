@@ -167,15 +167,21 @@ class SymbolRecord:
 
 @dataclass(frozen=True)
 class Condition:
-    """Formulas that must be "equal", "equal or 1" (the left one) or the left "at most" the right.
+    """A relation of two formulas, of `core.assumptions.RELATIONS`.
 
-    Runs of other shapes are refused; `source` is the node that needs it.
+    Inputs that break one do not fit the model (`source` is the node that needs it), or need an
+    engine built without it (`is_usual`).
     """
 
     relation: str
     left: Extent
     right: Extent
     source: str = ""
+
+    @property
+    def is_usual(self) -> bool:
+        """True for what was taken for granted, but need not hold of valid inputs."""
+        return self.relation.startswith("usually ")
 
 
 @dataclass(frozen=True)
@@ -288,6 +294,12 @@ class Plan:
                 for body in step.bodies.values():
                     yield body
                     yield from body.inner_plans
+
+    @property
+    def takes_for_granted(self) -> bool:
+        """True if valid inputs may need an engine built without the usual conditions."""
+        return any(condition.is_usual for plan in (self, *self.inner_plans)
+                   for condition in plan.conditions)
 
     @property
     def opaque_steps(self) -> "Iterator[HostStep]":

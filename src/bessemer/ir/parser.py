@@ -11,7 +11,7 @@ import numpy as np
 
 from bessemer.core.dtypes import DTYPES, DType
 from bessemer.core.errors import BessemerError, ModelFormatError
-from bessemer.core.shapes import Dim, symbol
+from bessemer.core.shapes import Dim, function, symbol
 from bessemer.ir.graph import Graph, Node, Placement, Value
 from bessemer.ir.inference import infer_node_types
 from bessemer.ir.layout import Layout, Part
@@ -105,8 +105,20 @@ def _read_atom(reader: TokenReader) -> Dim:
         reader.expect(")")
         return inner
     if reader.next.kind == "name":
-        return symbol(reader.take().text)
+        name = reader.take().text
+        return _read_function(reader, name) if reader.accept("(") else symbol(name)
     return reader.integer()
+
+
+def _read_function(reader: TokenReader, name: str) -> Dim:
+    arguments = [_read_sum(reader)]
+    while reader.accept(","):
+        arguments.append(_read_sum(reader))
+    reader.expect(")")
+    try:
+        return function(name, *arguments)
+    except ValueError as error:
+        raise reader.error(str(error)) from None
 
 
 class _GraphParser:

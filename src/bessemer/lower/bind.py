@@ -3,8 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from bessemer.core.formula import parse_dim
 from bessemer.core.shapes import Dim, Shape, substitute
-from bessemer.lower.loops import Alloc, Buffer, For, Function, If, LaneReduce, Let, Stmt, Store
+from bessemer.lower.loops import (
+    Alloc,
+    Buffer,
+    For,
+    Function,
+    If,
+    LaneReduce,
+    Let,
+    Prefetch,
+    Stmt,
+    Store,
+)
 from bessemer.te.expr import Expr, Load, SymbolVar, const, rewrite
 
 
@@ -48,7 +60,7 @@ class _Binder:
     def visit(self, node: Expr) -> Expr | None:
         """A replacement for one node."""
         if isinstance(node, SymbolVar):
-            return const(self.values[node.name], node.dtype)
+            return const(self.dim(parse_dim(node.name)), node.dtype)
         if isinstance(node, Load):
             return Load(self.buffer(node.tensor), node.indices, node.dtype, node.fill)
         if isinstance(node, LaneReduce):
@@ -72,3 +84,5 @@ class _Binder:
                 return If(self.expr(condition), self.block(inner), self.block(otherwise))
             case Alloc(buffer=buffer):
                 return Alloc(self.buffer(buffer))
+            case Prefetch(buffer=buffer, indices=indices):
+                return Prefetch(self.buffer(buffer), tuple(map(self.expr, indices)))

@@ -8,7 +8,8 @@ import numpy as np
 from bessemer import te
 from bessemer.core.dtypes import f32
 from bessemer.core.errors import ShapeError
-from bessemer.core.shapes import Sym, broadcast_shapes
+from bessemer.core.extents import broadcast_shapes
+from bessemer.core.shapes import Sym
 from bessemer.ir.operator import FusionClass, Operator, Sample, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.dims import Array, check_choice, check_kind, check_same_dtype
@@ -112,8 +113,9 @@ class Sigmoid(Activation):
 
 
 def sigmoid(x: Array) -> Array:
-    """1 / (1 + exp(-x)), in the array's dtype."""
-    return np.asarray(1 / (1 + np.exp(-x)))
+    """1 / (1 + exp(-x)), in the array's dtype; exp of nothing that could overflow."""
+    small = np.exp(-np.abs(x))
+    return np.asarray(np.where(x >= 0, 1 / (1 + small), small / (1 + small)))
 
 
 @operator("HardSigmoid")

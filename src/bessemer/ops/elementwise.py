@@ -9,8 +9,9 @@ import numpy as np
 from bessemer import te
 from bessemer.core.dtypes import DType, boolean, f32
 from bessemer.core.errors import ShapeError
-from bessemer.core.shapes import Dim, Shape, Sym, broadcast_shapes
-from bessemer.ir.operator import FusionClass, Operator, Sample, Unlowerable, sample
+from bessemer.core.extents import broadcast_shapes, is_choice, taken_equal
+from bessemer.core.shapes import Dim, Shape, Sym
+from bessemer.ir.operator import FusionClass, Operator, Sample, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.content import paired, signs
 from bessemer.ops.dims import Array, Known, check_kind, check_same_dtype, known_dims
@@ -77,15 +78,16 @@ def load_broadcast(x: te.Tensor, indices: Sequence[te.Expr]) -> te.Expr:
 def broadcast_index(index: te.Expr, extent: Dim) -> te.Expr:
     """The index of an operand's own axis for the index of the result's.
 
-    Raises: Unlowerable where only a run can tell which of two extents is 1.
+    Of extents of which only a run can tell which is 1, the index goes up to the operand's last.
     """
     if extent == 1:
         return index if _is_single(index) else te.index(0)
     made = index.extent if isinstance(index, te.IterVar) else extent
     if extent == made or (isinstance(extent, int) and isinstance(made, int)):
         return index
-    if isinstance(extent, Sym) and isinstance(made, Sym):
-        raise Unlowerable(f"broadcasting of {extent} against {made}, either of which may be 1")
+    if isinstance(extent, Sym) and not is_choice(made) and isinstance(made, Sym) \
+            and taken_equal(extent, made):
+        return index
     return te.minimum(index, extent - 1)
 
 

@@ -7,7 +7,8 @@ import numpy as np
 from bessemer import te
 from bessemer.core.assumptions import assume
 from bessemer.core.errors import ShapeError
-from bessemer.core.shapes import Dim, Shape, broadcast_shapes
+from bessemer.core.extents import broadcast_shapes
+from bessemer.core.shapes import Dim, Shape
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import load, rounded, widen

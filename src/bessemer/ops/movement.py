@@ -9,7 +9,8 @@ import numpy as np
 from bessemer import te
 from bessemer.core.assumptions import assume
 from bessemer.core.errors import ShapeError
-from bessemer.core.shapes import Dim, Shape, Sym, broadcast_shapes
+from bessemer.core.extents import broadcast_shapes
+from bessemer.core.shapes import Dim, Shape, Sym
 from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.dims import (

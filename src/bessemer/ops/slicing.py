@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bessemer import te
-from bessemer.core.assumptions import assume
+from bessemer.core.bounds import at_most
 from bessemer.core.dtypes import boolean
 from bessemer.core.errors import ShapeError
-from bessemer.core.shapes import Dim, Shape, Sym
+from bessemer.core.extents import larger, placed, smaller
+from bessemer.core.shapes import Dim, Shape, Sym, function
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.dims import (
@@ -59,24 +60,25 @@ def cut_of(length: int, start: int, end: int, step: int) -> Cut:
 
 
 def symbolic_cut(length: Dim, start: Dim, end: Dim, step: int) -> Cut | None:
-    """The cut of an axis where something is symbolic; None if it cannot be said.
-
-    Bounds are taken to lie inside the axis.
-    """
+    """The cut of an axis where something is symbolic; None if it cannot be said."""
     far = isinstance(end, int) and end >= _FAR
     if step == -1 and start in (-1, _FAR) and isinstance(end, int) and end <= -_FAR:
         return Cut(length - 1, -1, length)
-    if step < 1 or (isinstance(start, int) and start >= _FAR):
+    if step < 1:
         return None
-    first = length + start if isinstance(start, int) and start < 0 else start
-    last = length if far else length + end if isinstance(end, int) and end < 0 else end
-    # A fixed end may lie beyond an axis whose extent is open: then the count is open too.
-    if isinstance(length, Sym) and isinstance(last, int):
-        return None if last > 0 else Cut(0, step, 0)
-    count = last - first
-    assume(last, length, "at most")
-    if isinstance(count, int) and count < 0:
+    if isinstance(start, int) and start >= _FAR:
         return Cut(0, step, 0)
+    last = length if far else placed(end, length)
+    # A start beyond the axis needs no clamping: then the end is not behind it.
+    first = start if at_most(0, start) else placed(start, length)
+    unclamped = length + start if at_most(start, -1) else start
+    if first == function("place", start, length):
+        unclamped = first
+    count = (length + end if at_most(end, -1) else last) - unclamped
+    if isinstance(count, int):  # so many, unless the axis is too short
+        count = smaller(last, count) if count > 0 else 0
+    else:
+        count = larger(last - first, 0)
     return Cut(first, step, (count + (step - 1)) // step)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from bessemer import te
 from bessemer.core.dtypes import boolean, f32, i64, string
 from bessemer.core.errors import InputError, ShapeError
-from bessemer.core.shapes import broadcast_shapes
+from bessemer.core.extents import broadcast_shapes
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.dims import Array, extent, fresh_dim

@@ -190,7 +190,7 @@ class Engine:
 
         Raises: InputError for wrong symbols or an engine without any; what building raises.
         """
-        if self._variants is None:
+        if self._variants is None or not self._variants.names:
             raise InputError(
                 f"engine {self.name!r} stores no graph to specialise; build it with symbolic "
                 "dimensions, such as an input of shape (\"N\", 3, 224, 224)"

@@ -1,5 +1,6 @@
 """Runs a plan with symbols: binds them, looks up what follows from their values, and runs that."""
 
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -17,9 +18,16 @@ from bessemer.runtime.profile import Recorder
 from bessemer.runtime.program import HostSegment, ShapeSegment
 from bessemer.runtime.runner import Outputs, Runner
 from bessemer.runtime.stages import State, stages_of
-from bessemer.runtime.symbols import InputRules, StepRules, output_rules
+from bessemer.runtime.symbols import (
+    InputRules,
+    StepRules,
+    UnusualShapesError,
+    output_rules,
+)
 from bessemer.runtime.tables import Tables
 from bessemer.runtime.variants import Variant, Variants
+
+_log = logging.getLogger("bessemer.runtime")
 
 MAX_STATES = 32
 """So many shapes are remembered for each epoch; others are evaluated again when they come back."""
@@ -30,10 +38,14 @@ States = OrderedDict[Any, State]
 class SymbolicRunner(Runner):
     """The way of a symbolic plan. Memory grows to the largest shape seen and never shrinks.
 
-    With `variants`, shapes that have one are run by it.
+    With `variants`, shapes that have one are run by it, and inputs for which the plan takes too
+    much for granted by the general variant.
     """
 
     variants: Variants | None = None
+    _general: "SymbolicRunner | None" = None
+    _leaves_early = False
+    """True once a run got as far as a step before it went to the general variant."""
 
     def _place(self) -> None:
         plan, label = self.program.plan, self.program.label
@@ -55,6 +67,7 @@ class SymbolicRunner(Runner):
         self._output_rules = output_rules(plan)
         self._runners: dict[Variant, Runner] = {}
         self._serving: Runner = self
+        self._takes_for_granted = plan.takes_for_granted
 
     @property
     def arena_bytes(self) -> int:
@@ -88,7 +101,8 @@ class SymbolicRunner(Runner):
 
     def close(self) -> None:
         """Frees the memory; nothing can run afterwards."""
-        for inner in (*self._inner, *self._runners.values()):
+        general = () if self._general is None else (self._general,)
+        for inner in (*self._inner, *self._runners.values(), *general):
             inner.close()
         self._arenas = []
         self._by_shape.clear()
@@ -103,11 +117,46 @@ class SymbolicRunner(Runner):
         recorder: Recorder | None = None,
     ) -> Outputs:
         """One inference, as `ExecutionContext.run`; times of host steps go to the recorder."""
+        variants = self.variants
+        if variants is None:
+            return self._run(inputs, given, recorder, None)
+        if self._leaves_early:
+            return self._run_generally(variants, inputs, given)
+        try:
+            # A recorder belongs to one program, so it decides who runs.
+            return self._run(inputs, given, recorder, None if recorder is not None else variants)
+        except UnusualShapesError as error:
+            if self._takes_for_granted:
+                _log.debug("%s", error)
+        if self._takes_for_granted:
+            return self._run_generally(variants, inputs, given)
+        return self._run(inputs, given, recorder, None)  # only the variant for its shapes does
+
+    def _run_generally(
+        self, variants: Variants, inputs: Any, given: Mapping[str, Any] | None
+    ) -> Outputs:
+        """One inference by the variant for all shapes, which is built when first needed."""
+        general = self._general
+        if general is None:
+            program = variants.general()
+            plan = program.plan
+            signature = Signature(self.signature.label, plan.inputs, plan.outputs)
+            made = self._make(program, signature, self.threads_wanted)
+            assert isinstance(made, SymbolicRunner)
+            general = self._general = made
+            general.variants = variants
+        outputs = general.run(inputs, given)
+        self._serving = general._serving
+        return outputs
+
+    def _run(
+        self, inputs: Any, given: Mapping[str, Any] | None, recorder: Recorder | None,
+        variants: Variants | None,
+    ) -> Outputs:
         arrays, state = self._enter(self.signature.listed(inputs))
         self._serving = self
-        # A recorder belongs to one program, so it decides who runs.
-        if self.variants is not None and recorder is None:
-            chosen = self._variant(self.variants, state)
+        if variants is not None:
+            chosen = self._variant(variants, state)
             if chosen is not None:
                 self._serving = chosen
                 return chosen.run(arrays, given)
@@ -128,12 +177,12 @@ class SymbolicRunner(Runner):
         """The runner of a variant for the shapes of a state, if there is one."""
         if state.version != variants.version:
             state.version, state.counts = variants.version, True
-            state.variant = variants.find(state.values)
+            state.variant = variants.find(self._fixed(variants, state))
             self._drop(variants)
         found = state.variant
         if found is None:
             if state.counts:
-                state.counts = variants.note(state.values)
+                state.counts = variants.note(self._fixed(variants, state))
             return None
         found.used = next(variants.clock)
         runner = self._runners.get(found)
@@ -143,6 +192,12 @@ class SymbolicRunner(Runner):
             runner = self._make(found.program, signature, self.threads_wanted)
             self._runners[found] = runner
         return runner
+
+    def _fixed(self, variants: Variants, state: State) -> tuple[int, ...]:
+        """The values of the symbols that variants fix."""
+        known = {symbol.name: value for symbol, value in zip(
+            self.program.plan.symbols, state.values, strict=True)}
+        return tuple(known[name] for name in variants.names)
 
     def _drop(self, variants: Variants) -> None:
         """Frees the runners of variants that had to go."""
@@ -259,8 +314,12 @@ class SymbolicRunner(Runner):
         if isinstance(segment, ShapeSegment):
             frame.run_shape(segment)
             return
-        results = frame.run_host(segment, self._bodies.get(segment.number))
-        self._step_rules[segment.number].apply(results, values)
+        try:
+            results = frame.run_host(segment, self._bodies.get(segment.number))
+            self._step_rules[segment.number].apply(results, values)
+        except UnusualShapesError:
+            self._leaves_early = True
+            raise
         for index in self._stages[epoch].later[segment.number]:
             late[segment.number, index] = own(results[index])
 

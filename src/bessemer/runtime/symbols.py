@@ -63,28 +63,41 @@ class Shapes:
             )
 
 
-_WORDS = {"equal": "equal to", "equal or 1": "1 or equal to", "at most": "at most"}
+class UnusualShapesError(InputError):
+    """Valid inputs for which the plan takes too much for granted: another engine must run them."""
+
+
+_WORDS = {
+    "equal": "equal to", "equal or 1": "1 or equal to", "broadcast": "equal to (or one of both 1)",
+    "at most": "at most",
+}
 
 
 class Conditions:
     """What must hold of some symbols for the steps to be right."""
 
     def __init__(self, plan: Plan, conditions: Sequence[Condition]) -> None:
-        self._plan, self._conditions = plan, conditions
-        self._formulas = Formulas(plan, [side for c in conditions for side in (c.left, c.right)])
+        # The usual ones first: where they do not hold, others need not.
+        self._plan = plan
+        self._conditions = sorted(conditions, key=lambda condition: not condition.is_usual)
+        self._formulas = Formulas(
+            plan, [side for c in self._conditions for side in (c.left, c.right)])
+        usual = [c for c in conditions if c.is_usual]
+        self._more = plan.takes_for_granted and any(
+            part.conditions and (part is not plan or c not in usual)
+            for part in (plan, *plan.inner_plans) for c in part.conditions if c.is_usual)
 
     def check(self, values: Sequence[int], kind: type[BessemerError], label: str) -> None:
-        """Raises an error of that kind naming the first condition that does not hold."""
+        """Raises an error of that kind naming the first condition that does not hold.
+
+        UnusualShapesError if it is one that valid inputs may break.
+        """
         if not self._conditions:
             return
         sides = self._formulas.values(values)
         for condition, left, right in zip(
                 self._conditions, sides[::2], sides[1::2], strict=True):
-            if left is None or right is None or left == right:
-                continue
-            if condition.relation == "equal or 1" and left == 1:
-                continue
-            if condition.relation == "at most" and left <= right:
+            if left is None or right is None or _holds(condition.relation, left, right):
                 continue
             names = condition_symbols(condition)
             known = ", ".join(
@@ -92,11 +105,27 @@ class Conditions:
                 for symbol, value in zip(self._plan.symbols, values, strict=True)
                 if symbol.name in names
             )
-            raise kind(
-                f"{label}: node {condition.source!r} needs {condition.left} to be "
-                f"{_WORDS[condition.relation]} {condition.right}, but {known}: they are {left} and "
-                f"{right}; these shapes do not fit the model"
-            )
+            where = f"node {condition.source!r}" if condition.source else "the engine"
+            words = _WORDS[condition.relation.removeprefix("usually ")]
+            text = (f"{label}: {where} needs {condition.left} to be {words} {condition.right}, "
+                    f"but {known}: they are {left} and {right}; ")
+            if condition.is_usual or self._more:
+                raise UnusualShapesError(
+                    f"{text}it was built for usual shapes: build it with a profile of which the "
+                    "usual shape is like these, or with these shapes")
+            raise kind(f"{text}these shapes do not fit the model")
+
+
+def _holds(relation: str, left: int, right: int) -> bool:
+    """True if the relation holds of two numbers."""
+    match relation.removeprefix("usually "):
+        case "equal or 1":
+            return left in (1, right)
+        case "broadcast":
+            return left == right or 1 in (left, right)
+        case "at most":
+            return left <= right
+    return left == right
 
 
 def condition_symbols(condition: Condition) -> frozenset[str]:
@@ -190,9 +219,9 @@ class StepRules:
             values[index] = self._value(str(kind), results[int(output)], int(position), symbol)
             where = f"{'extent' if kind == 'step' else 'element'} {position} of result {output}"
             check_limits(symbol, values[index], where, ExecutionError, self._where)
+        self._conditions.check(values, ExecutionError, self._where)
         found = [np.shape(results[i]) for i in self._checked]
         self._shapes.check(found, values, self._names, ExecutionError, self._where)
-        self._conditions.check(values, ExecutionError, self._where)
 
     def _value(self, kind: str, result: Any, position: int, symbol: SymbolRecord) -> int:
         if isinstance(result, np.ndarray | np.generic):

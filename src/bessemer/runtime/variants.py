@@ -1,7 +1,9 @@
-"""Variants of a symbolic engine for single shapes: which exist, and building them in time.
+"""Variants of a symbolic engine, most for single shapes: which exist, and building them in time.
 
 A shape that is run often gets a static program of its own, built in the background from the graph
-that the engine stores. The compiler is loaded only then.
+that the engine stores. One more variant serves the shapes for which the engine takes too much for
+granted (`core.assumptions`); it is built when the first such inputs come, which wait for it. The
+compiler is loaded only then.
 """
 
 import atexit
@@ -16,7 +18,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
-from bessemer.core.errors import InputError
+from bessemer.core.errors import ExecutionError, InputError
 from bessemer.core.settings import settings
 from bessemer.engine.plan import EngineData, Plan
 from bessemer.runtime.constants import Constants, SharedConstants, constant_index
@@ -61,7 +63,7 @@ class Variants:
         self.most = most
         self.version = 0
         self.clock = itertools.count(1)
-        self.indices = [i for i, s in enumerate(self.plan.symbols) if s.source[0] == "input"]
+        self.names = [s.name for s in self.plan.symbols if s.source[0] == "input"]
         self._data = data
         self._name = variant
         self._constants = constants
@@ -71,17 +73,13 @@ class Variants:
         self._present: dict[Values, Variant] = {}
         self._wanted: list[Values] = []
         self._failed: dict[Values, str] = {}
+        self._general: Variant | None = None
         self._evicted = 0
         self._thread: threading.Thread | None = None
 
-    @property
-    def names(self) -> list[str]:
-        """The symbols that a variant fixes."""
-        return [self.plan.symbols[i].name for i in self.indices]
-
-    def find(self, values: Values) -> Variant | None:
-        """The variant for these values of all symbols of the plan."""
-        return self._present.get(tuple(values[i] for i in self.indices))
+    def find(self, key: Values) -> Variant | None:
+        """The variant for these values of `names`."""
+        return self._present.get(key)
 
     def present(self) -> list[Variant]:
         """All variants, the oldest first."""
@@ -90,13 +88,13 @@ class Variants:
 
     # --- building --------------------------------------------------------------------------------
 
-    def note(self, values: Values) -> bool:
+    def note(self, key: Values) -> bool:
         """Counts a run of that shape, and starts a build once there were enough.
 
-        False if further runs of it need not be counted until `version` changes.
+        `key` holds the values of `names`. False if further runs of that shape need not be counted
+        until `version` changes.
         """
-        key = tuple(values[i] for i in self.indices)
-        if not self.after or not self.most or 0 in key:
+        if not self.after or not self.most or not key or 0 in key:
             return False
         with self._lock:
             if key in self._present or key in self._wanted or key in self._failed:
@@ -162,10 +160,27 @@ class Variants:
                 self.version += 1
             return made
 
+    def general(self) -> Program:
+        """The program for all shapes, built now if there is none yet.
+
+        It takes nothing for granted that valid inputs may break. There is one besides `most`.
+        Raises: ExecutionError where the compiler is missing; what it raises.
+        """
+        with _building:
+            if self._general is None:
+                start = time.perf_counter()
+                program = self._loaded(
+                    _compiler().generalise(self._data, self._name, _check_exit))
+                seconds = time.perf_counter() - start
+                self._general = Variant((), program, seconds)
+                _log.info("engine %r: built for unusual shapes in %.1f s", self.plan.name, seconds)
+            return self._general.program
+
     def _program(self, values: Mapping[str, int]) -> Program:
-        # The compiler is found by name: running must not need it.
-        compiler = importlib.import_module("bessemer.compiler.specialise")
-        found: EngineData = compiler.specialise(self._data, self._name, values, _check_exit)
+        return self._loaded(
+            _compiler().specialise(self._data, self._name, values, _check_exit))
+
+    def _loaded(self, found: EngineData) -> Program:
         if self._known is None:
             self._known = constant_index(self.plan, self._constants)
         name = choose_variant(found.plan.name, found.objects, found.requires)
@@ -201,17 +216,20 @@ class Variants:
     # --- telling ---------------------------------------------------------------------------------
 
     def text(self, key: Values) -> str:
-        """The values as `N=3, H=4`."""
+        """The values as `N=3, H=4`; of the general variant, which fixes none, other words."""
+        if not key:
+            return "all shapes"
         return ", ".join(f"{n}={v}" for n, v in zip(self.names, key, strict=True))
 
     def report(self) -> list[dict[str, Any]]:
         """What there is, what is wanted and what failed, as JSON values."""
         with self._lock:
+            general = [] if self._general is None else [self._general]
             rows: list[dict[str, Any]] = [
-                {"shape": self.text(v.values), "state": "built", "build_seconds": v.seconds,
-                 "arena_bytes": v.program.plan.arena_bytes,
+                {"shape": self.text(v.values), "state": "built",
+                 "build_seconds": v.seconds, "arena_bytes": v.program.plan.arena_bytes,
                  "own_constant_bytes": v.program.constants.own_bytes}
-                for v in self._present.values()
+                for v in (*general, *self._present.values())
             ]
             rows += [{"shape": self.text(key), "state": "wanted"} for key in self._wanted]
             return rows + [{"shape": self.text(key), "state": "failed", "why": why}
@@ -224,7 +242,7 @@ def make_variants(data: EngineData, variant: str | None, constants: Constants) -
     The engine's build options `specialise_after` and `max_variants` go before the settings.
     """
     plan = data.plan if variant is None else data.plan_of(variant)
-    if data.source is None or not any(s.source[0] == "input" for s in plan.symbols):
+    if data.source is None:
         return None
     chosen = settings()
     after = plan.options.get("specialise_after", chosen.specialise_after)
@@ -232,6 +250,19 @@ def make_variants(data: EngineData, variant: str | None, constants: Constants) -
     if not isinstance(after, int) or not isinstance(most, int) or not chosen.specialise:
         after = 0
     return Variants(data, variant, constants, max(after, 0), most if isinstance(most, int) else 1)
+
+
+def _compiler() -> Any:
+    """The module that builds variants, found by name: running must not need it.
+
+    Raises: ExecutionError where it cannot be imported.
+    """
+    try:
+        return importlib.import_module("bessemer.compiler.specialise")
+    except ImportError as error:
+        raise ExecutionError(
+            f"these shapes need another variant of the engine, and the compiler is missing: {error}"
+        ) from error
 
 
 # One build at a time in the whole process.

@@ -178,7 +178,7 @@ def symbols_of(params: tuple[Buffer, ...], body: list[Stmt]) -> tuple[str, ...]:
     """The symbols that a kernel needs the values of, sorted."""
     dims: list[Dim] = [dim for b in params for dim in (*b.shape, *b.strides, b.offset)]
     dims += [stmt.extent for stmt in statements(body) if isinstance(stmt, For)]
-    names = {name for dim in dims if isinstance(dim, Sym) for name in dim.symbols()}
+    names = {name for dim in dims if isinstance(dim, Sym) for name in dim.scalars()}
     names |= {node.name for expr in expressions(body) for node in walk(expr)
               if isinstance(node, SymbolVar)}
     return tuple(sorted(names))
