@@ -47,6 +47,7 @@ define void @entry(ptr %args, i64 %thread, i64 %threads) {{
 @pytest.mark.skipif(bool(missing_tools()), reason=missing_tools() or "none")
 @pytest.mark.parametrize("threads, flags, busy, used", [
     (1, (3, 3), 0, 1), (3, (3, 3), 0, 3), (4, (0, 3), 0, 4), (3, (1, 1), 0, 3), (3, (3, 3), 1, 1),
+    (1, (7, 7), 0, 1), (3, (7, 3), 0, 3),
 ])
 def test_caller_side(threads: int, flags: tuple[int, int], busy: int, used: int) -> None:
     pool = np.zeros((abi.POOL_HEADER_BYTES + 4 * abi.THREAD_BYTES) // 8, np.uint64)

@@ -17,6 +17,10 @@ JOB_ARGUMENTS = 8
 JOB_FLAGS = 16
 FLAG_PARALLEL = 1
 FLAG_BARRIER = 2
+# The job reads much memory once. Each thread takes its part in pieces, backwards in every other
+# run: so it begins with what the run before left in its cache.
+FLAG_SWEEP = 4
+SWEEP_PIECES = 4
 
 # One request, the only argument of RUN: what to run and with how many threads.
 REQUEST_BYTES = 64
@@ -25,6 +29,7 @@ REQUEST_JOBS = 8
 REQUEST_COUNT = 16
 REQUEST_THREADS = 24
 REQUEST_STAMPS = 32
+REQUEST_TURN = 40
 
 # The pool: a lock word, the published run, constants, the state of the run, then one block for each
 # thread. Words that several threads write lie in cache lines of their own.
@@ -42,6 +47,7 @@ POOL_SPINS = 152
 POOL_IDLE_SPINS = 160
 POOL_FUTEX = 168
 POOL_SIZE = 176
+POOL_TURN = 184
 POOL_DONE = 192
 POOL_OPEN = 200
 POOL_HEADER_BYTES = 256

@@ -50,8 +50,8 @@ class ExecutionContext:
         """One inference: {output name: array}.
 
         `inputs` maps names to arrays, or is a list in the order of the bindings, or the single
-        array. Contiguous aligned arrays are used in place, others are copied. `outputs` may give
-        arrays to write into; they are also what is returned.
+        array. Contiguous aligned arrays are used in place unless they are small; others are
+        copied. `outputs` may give arrays to write into; they are also what is returned.
 
         Raises: InputError, ExecutionError.
         """

@@ -24,6 +24,9 @@ _BARRIER_SECONDS = 1e-6
 _FLOPS_PER_SECOND = 50e9
 _BYTES_PER_SECOND = 20e9
 
+# Fewer weights than these stay in the caches anyway.
+_MANY_BYTES = 1 << 18
+
 
 class NativeSegment(NamedTuple):
     """Kernel steps that run in one native call: rows first .. first + jobs of the job table.
@@ -254,8 +257,15 @@ def is_long(flops: np.ndarray[Any, Any], moved: np.ndarray[Any, Any]) -> bool:
     return bool(seconds >= _WAKE_SECONDS + _BARRIER_SECONDS * len(flops))
 
 
+def _reads_once(step: KernelStep) -> bool:
+    """True if a step reads many weights and each of them once: two operations for four bytes."""
+    weights = sum(int(ref.size_bytes) for ref in step.args if ref.space == "constant")
+    return weights >= _MANY_BYTES and step.flops <= weights
+
+
 def _flags(step: KernelStep, following: KernelStep | None) -> int:
     """Two serial steps in a row run on the same thread and need no barrier between them."""
     serial = not step.parallel and following is not None and not following.parallel
     flags = abi.FLAG_PARALLEL if step.parallel else 0
+    flags |= abi.FLAG_SWEEP if step.parallel and _reads_once(step) else 0
     return flags | (abi.FLAG_BARRIER if step.barrier_after and not serial else 0)

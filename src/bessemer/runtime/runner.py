@@ -14,6 +14,7 @@ from bessemer.runtime.nested import make_body
 from bessemer.runtime.places import static_place
 from bessemer.runtime.profile import Recorder
 from bessemer.runtime.program import HostSegment, NativeSegment, Program
+from bessemer.runtime.small import Quick, quick_run
 from bessemer.runtime.tables import Tables
 
 Outputs = dict[str, Any]
@@ -40,6 +41,7 @@ class Runner:
         self._mask = program.plan.binding_alignment - 1
         self._names = [binding.name for binding in program.plan.outputs]
         self._inner: list[Runner] = []
+        self._quick: Quick | None = None
         self._bodies = {
             segment.number: {name: self._body(body) for name, body in segment.bodies.items()}
             for segment in program.segments
@@ -52,6 +54,8 @@ class Runner:
         self._region = Region(plan.arena_bytes, huge=True)
         self._arena = self._region.array(0, plan.arena_bytes)
         self.tables = Tables(self.program, self._region.address)
+        if self.program.is_native:
+            self._quick = quick_run(self.signature, self.tables, self._call)
         self._sources = [
             (index, static_place(binding.source)) for index, binding in enumerate(plan.outputs)
             if binding.source is not None
@@ -98,6 +102,10 @@ class Runner:
         recorder: Recorder | None = None,
     ) -> Outputs:
         """One inference, as `ExecutionContext.run`; times of host steps go to the recorder."""
+        if self._quick is not None and given is None:
+            outputs = self._quick(inputs)
+            if outputs is not None:
+                return outputs
         arrays = self.signature.arrays(inputs)
         made = [make_output(spec, self._mask) for spec in self.signature.outputs]
         if given is not None:
@@ -123,6 +131,7 @@ class Runner:
 
     def close(self) -> None:
         """Frees the memory; nothing can run afterwards."""
+        self._quick = None
         for inner in self._inner:
             inner.close()
         self._arena = np.empty(0, np.uint8)

@@ -50,6 +50,8 @@ class Tables:
             (key[1], key, found) for key, found in patches.items() if key[0] == "output"
         ]
         self._bound: dict[tuple[str, int], int] = {}
+        # Who bound last, if it wants to know that nobody else did since.
+        self.owner: object = None
         self._staging: dict[int, np.ndarray[Any, Any]] = {}
         self._threads = 1
         self.shared = [segment.parallel for segment in self._segments]
@@ -77,6 +79,7 @@ class Tables:
 
     def bind(self, inputs: list[Any], outputs: list[Any]) -> None:
         """Points the kernels at these arrays; an input that lies badly is copied first."""
+        self.owner = None
         bound, arguments = self._bound, self._words
         for index, key, patches in self._inputs:
             address = self.input_address(index, inputs[index])
@@ -114,6 +117,7 @@ class Tables:
     def forget(self) -> None:
         """Lets the next `bind` write every address: others were pointed at meanwhile."""
         self._bound.clear()
+        self.owner = None
 
     def close(self) -> None:
         """Frees the tables."""

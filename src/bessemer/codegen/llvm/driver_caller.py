@@ -61,9 +61,38 @@ end:
   ret void
 }
 
+; One part of a job: all at once, or a sweep over its pieces, backwards in every other run.
+define internal void @part(ptr %function, ptr %arguments, i64 %part, i64 %parts, i64 %flags,
+                           i64 %turn) {
+entry:
+  %sweep_bit = and i64 %flags, {FLAG_SWEEP}
+  %sweeps = icmp ne i64 %sweep_bit, 0
+  br i1 %sweeps, label %cut, label %whole
+whole:
+  call void %function(ptr %arguments, i64 %part, i64 %parts)
+  ret void
+cut:
+  %first = mul i64 %part, {SWEEP_PIECES}
+  %pieces = mul i64 %parts, {SWEEP_PIECES}
+  %odd = and i64 %turn, 1
+  ; As many pieces as a power of two, so this turns their order round.
+  %turned = mul i64 %odd, {LAST_PIECE}
+  br label %head
+head:
+  %index = phi i64 [ 0, %cut ], [ %index_next, %head ]
+  %place = xor i64 %index, %turned
+  %piece = add i64 %first, %place
+  call void %function(ptr %arguments, i64 %piece, i64 %pieces)
+  %index_next = add i64 %index, 1
+  %more = icmp ult i64 %index_next, {SWEEP_PIECES}
+  br i1 %more, label %head, label %end
+end:
+  ret void
+}
+
 ; Runs the parts of one job that this thread can claim, its own first, until all are done.
 define internal void @work(ptr %pool, i64 %tid, i64 %threads, ptr %function, ptr %arguments,
-                           i64 %number, i64 %target, ptr %slot) {
+                           i64 %flags, i64 %turn, i64 %number, i64 %target, ptr %slot) {
 entry:
   %done_p = getelementptr i8, ptr %pool, i64 {POOL_DONE}
   br label %head
@@ -73,7 +102,7 @@ head:
   %mine = call i1 @claim(ptr %pool, i64 %part, i64 %number)
   br i1 %mine, label %run, label %look
 run:
-  call void %function(ptr %arguments, i64 %part, i64 %threads)
+  call void @part(ptr %function, ptr %arguments, i64 %part, i64 %threads, i64 %flags, i64 %turn)
   call void @stamp(ptr %pool, ptr %slot)
   %before = atomicrmw add ptr %done_p, i64 1 acq_rel
   %after = add i64 %before, 1
@@ -108,7 +137,7 @@ entry:
 
 LEAD = """
 ; All jobs on this thread alone.
-define internal void @alone(ptr %pool, ptr %jobs, i64 %count, ptr %stamps) {
+define internal void @alone(ptr %pool, ptr %jobs, i64 %count, i64 %turn, ptr %stamps) {
 entry:
   call void @stamp(ptr %pool, ptr %stamps)
   br label %head
@@ -123,7 +152,9 @@ job:
   %function = load ptr, ptr %job_p
   %arguments_p = getelementptr i8, ptr %job_p, i64 {JOB_ARGUMENTS}
   %arguments = load ptr, ptr %arguments_p
-  call void %function(ptr %arguments, i64 0, i64 1)
+  %flags_p = getelementptr i8, ptr %job_p, i64 {JOB_FLAGS}
+  %flags = load i64, ptr %flags_p
+  call void @part(ptr %function, ptr %arguments, i64 0, i64 1, i64 %flags, i64 %turn)
   %slot = call ptr @slot(ptr %stamps, i64 %index_next)
   call void @stamp(ptr %pool, ptr %slot)
   br label %head
@@ -132,8 +163,8 @@ end:
 }
 
 ; The caller's way through the jobs, as thread 0; job i has the number %run + i.
-define internal void @lead(ptr %pool, i64 %threads, ptr %jobs, i64 %count, i64 %run,
-                           ptr %stamps) {
+define internal void @lead(ptr %pool, i64 %threads, ptr %jobs, i64 %count, i64 %run_turn,
+                           i64 %run, ptr %stamps) {
 entry:
   %done_p = getelementptr i8, ptr %pool, i64 {POOL_DONE}
   br label %head
@@ -158,8 +189,8 @@ job:
 shared:
   %number = add i64 %run, %index
   %target_shared = add i64 %target, %threads
-  call void @work(ptr %pool, i64 0, i64 %threads, ptr %function, ptr %arguments, i64 %number,
-                  i64 %target_shared, ptr %slot)
+  call void @work(ptr %pool, i64 0, i64 %threads, ptr %function, ptr %arguments, i64 %flags,
+                  i64 %run_turn, i64 %number, i64 %target_shared, ptr %slot)
   br label %after
 serial:
   call void %function(ptr %arguments, i64 0, i64 1)
@@ -259,6 +290,10 @@ entry:
   %threads = load i64, ptr %threads_at
   %stamps_at = getelementptr i8, ptr %request, i64 {REQUEST_STAMPS}
   %stamps = load ptr, ptr %stamps_at
+  %turn_at = getelementptr i8, ptr %request, i64 {REQUEST_TURN}
+  %turn_before = load i64, ptr %turn_at
+  %turn = add i64 %turn_before, 1
+  store i64 %turn, ptr %turn_at
   %several = icmp ugt i64 %threads, 1
   br i1 %several, label %try, label %single
 try:
@@ -267,7 +302,7 @@ try:
   %mine = extractvalue { i32, i1 } %taken, 1
   br i1 %mine, label %publish, label %single
 single:
-  call void @alone(ptr %pool, ptr %jobs, i64 %count, ptr %stamps)
+  call void @alone(ptr %pool, ptr %jobs, i64 %count, i64 %turn, ptr %stamps)
   ret i64 1
 publish:
   call void @stamp(ptr %pool, ptr %stamps)
@@ -279,6 +314,8 @@ publish:
   store i64 %count, ptr %count_p
   %threads_p = getelementptr i8, ptr %pool, i64 {POOL_THREADS}
   store i64 %threads, ptr %threads_p
+  %turn_p = getelementptr i8, ptr %pool, i64 {POOL_TURN}
+  store i64 %turn, ptr %turn_p
   %done_p = getelementptr i8, ptr %pool, i64 {POOL_DONE}
   store atomic i64 0, ptr %done_p monotonic, align 8
   %run_p = getelementptr i8, ptr %pool, i64 {POOL_NEXT_RUN}
@@ -296,7 +333,8 @@ starting:
   %more = icmp ult i64 %tid_next, %threads
   br i1 %more, label %starting, label %working
 working:
-  call void @lead(ptr %pool, i64 %threads, ptr %jobs, i64 %count, i64 %run, ptr %stamps)
+  call void @lead(ptr %pool, i64 %threads, ptr %jobs, i64 %count, i64 %turn, i64 %run,
+                  ptr %stamps)
   call void @close(ptr %pool)
   store atomic i32 0, ptr %busy release, align 4
   ret i64 %threads

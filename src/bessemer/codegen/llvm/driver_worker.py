@@ -40,6 +40,8 @@ read:
   %count = load i64, ptr %count_p
   %threads_p = getelementptr i8, ptr %pool, i64 {POOL_THREADS}
   %threads = load i64, ptr %threads_p
+  %turn_p = getelementptr i8, ptr %pool, i64 {POOL_TURN}
+  %run_turn = load i64, ptr %turn_p
   %stamps_p = getelementptr i8, ptr %pool, i64 {POOL_STAMPS}
   %stamps = load ptr, ptr %stamps_p
   %wanted = icmp ult i64 %tid, %threads
@@ -63,8 +65,8 @@ job:
 shared:
   %number = add i64 %run, %index
   %slot = call ptr @slot(ptr %stamps, i64 %index_next)
-  call void @work(ptr %pool, i64 %tid, i64 %threads, ptr %function, ptr %arguments, i64 %number,
-                  i64 %target_next, ptr %slot)
+  call void @work(ptr %pool, i64 %tid, i64 %threads, ptr %function, ptr %arguments, i64 %flags,
+                  i64 %run_turn, i64 %number, i64 %target_next, ptr %slot)
   br label %after
 after:
   %last = icmp eq i64 %index_next, %count
