@@ -297,9 +297,8 @@ def _map(path: Path) -> mmap.mmap:
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
                 raise EngineFormatError(f"{path}: byte 0, header: the file is empty")
-            # Populating maps all pages at once; the checksum reads every one of them anyway.
-            flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_POPULATE", 0)
-            return mmap.mmap(file.fileno(), 0, flags=flags, prot=mmap.PROT_READ)
+            # Not populated: the threads that take the checksum map the pages side by side.
+            return mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
     except FileNotFoundError:
         raise EngineFormatError(f"{path}: there is no such file") from None
     except IsADirectoryError:
