@@ -126,3 +126,40 @@ def test_part_of_a_tensor_beside_the_tensor():
              helper.make_node("Concat", ["part", "a"], ["joined"], axis=0),
              helper.make_node("Neg", ["joined"], ["y"])]
     check(nodes, {"x": random(9, 2), **bounds}, ["y"], constants=tuple(bounds))
+
+
+def with_element(array, place, value):
+    array[place] = value
+    return array
+
+
+def test_transposed_convolution_keeps_nan_out_of_its_neighbours():
+    x = with_element(random(1, 4, 2, 3), (0, 2, 0, 1), np.nan)
+    node = helper.make_node("ConvTranspose", ["x", "w"], ["y"], strides=[2, 2],
+                            pads=[1, 1, 0, 1], output_padding=[0, 1])
+    check([node], {"x": x, "w": random(4, 1, 2, 3, seed=1)}, ["y"], constants=("w",))
+
+
+def test_deformed_convolution_beside_an_infinity():
+    x = with_element(random(1, 2, 3, 3), (0, 0, 0, 0), np.inf)
+    node = helper.make_node("DeformConv", ["x", "w", "o"], ["y"])
+    check([node], {"x": x, "w": random(3, 2, 2, 2, seed=1), "o": random(1, 8, 2, 2, seed=2)},
+          ["y"], opset=22)
+
+
+def test_zeros_around_an_image_with_infinities():
+    x = random(1, 1, 4, 4)
+    x[..., 0], x[..., -1] = np.inf, -np.inf
+    for mode in ("linear", "cubic"):
+        node = helper.make_node("GridSample", ["x", "g"], ["y"], mode=mode)
+        check([node], {"x": x, "g": random(1, 5, 5, 2, seed=3)}, ["y"], opset=22)
+
+
+def test_keys_that_are_left_out_do_not_count():
+    key = with_element(random(1, 2, 4, 4, seed=1), (0, 0, 2, 0), np.nan)
+    key[0, 1, 3, 1] = np.inf
+    mask = np.random.default_rng(4).integers(0, 2, (3, 4)).astype(bool)
+    arrays = {"q": random(1, 2, 3, 4), "k": key, "v": random(1, 2, 4, 3, seed=2), "m": mask}
+    for causal, inputs in ((1, ["q", "k", "v"]), (0, ["q", "k", "v", "m"])):
+        node = helper.make_node("Attention", inputs, ["y"], is_causal=causal)
+        check([node], {name: arrays[name] for name in inputs}, ["y"], opset=24)

@@ -127,27 +127,31 @@ class Attention(Operator):
             tests.append(j < length)
         return tests
 
-    def _bias(
-        self, shape: tuple[int, ...], mask: Array | None, past: int | None,
-        lengths: Array | None, dtype: Any,
+    def _biased_scores(
+        self, scores: Array, mask: Array | None, past: int | None, lengths: Array | None
     ) -> Array:
-        """What is added to the scores [b, h, s, t]: mask, causal bound, windows, lengths."""
-        rows, total = np.arange(shape[2])[:, None], np.arange(shape[3])
+        """Scores [b, h, s, t] with mask, causal bound, windows and lengths.
+
+        The function body of ONNX adds -inf where a key is left out. Here the score is replaced,
+        so that a key that must not be attended to cannot make a row NaN.
+        """
+        lowest = scores.dtype.type(-np.inf)
+        rows, total = np.arange(scores.shape[2])[:, None], np.arange(scores.shape[3])
         known = lengths.reshape(-1, 1, 1, 1) if lengths is not None else None
         offset: Any = 0 if past is None else past
         if past is None and known is not None:
-            offset = known - shape[2]
-        allowed = np.ones((1, 1, 1, 1), bool)
+            offset = known - scores.shape[2]
+        result = scores
         for test in self._allowed(rows, total, offset, known):
-            allowed = allowed & test
-        bias = np.where(allowed, dtype.type(0), dtype.type(-np.inf))
-        if mask is not None:
-            given = mask.astype(dtype) if mask.dtype != bool else np.where(
-                mask, dtype.type(0), dtype.type(-np.inf))
-            missing = shape[3] - given.shape[-1] if given.shape[-1] != 1 or shape[3] == 1 else 0
-            pads = [(0, 0)] * (given.ndim - 1) + [(0, max(missing, 0))]
-            bias = bias + np.pad(given, pads, constant_values=-np.inf)
-        return np.broadcast_to(bias, shape)
+            result = np.where(test, result, lowest)
+        if mask is None:
+            return result
+        missing = scores.shape[3] - mask.shape[-1] if mask.shape[-1] != 1 else 0
+        pads = [(0, 0)] * (mask.ndim - 1) + [(0, max(missing, 0))]
+        if mask.dtype == bool:
+            return np.where(np.pad(mask, pads), result, lowest)
+        given: Array = np.pad(mask.astype(scores.dtype), pads, constant_values=lowest)
+        return result + given
 
     def reference(
         self, q: Array, k: Array, v: Array, mask: Array | None = None,
@@ -169,11 +173,10 @@ class Attention(Operator):
         if self.softcap:
             scores = self.softcap * np.tanh(scores / self.softcap)
         debug.append(scores)
-        bias = self._bias(scores.shape, mask, past, lengths, np.dtype(stage))
-        scores = scores.astype(stage) + bias
+        scores = self._biased_scores(scores.astype(stage), mask, past, lengths)
         debug.append(scores)
         top = scores.max(axis=-1, keepdims=True, initial=-np.inf)
-        exps = np.exp(scores - np.where(np.isinf(top), 0, top))
+        exps = np.exp(scores - np.where(np.isneginf(top), 0, top))
         total = exps.sum(axis=-1, keepdims=True)
         probabilities = exps / np.where(total == 0, 1, total)
         debug.append(probabilities)

@@ -34,7 +34,7 @@ def sample_linear(image: Array, places: Sequence[Array]) -> Array:
             weight = weight * (place - base if step else 1 - (place - base))
             inside &= (spot >= 0) & (spot < extent)
             index.append(np.clip(spot, 0, extent - 1))
-        result = result + np.where(inside, weight, 0) * image[tuple(index)]
+        result = result + weight * np.where(inside, image[tuple(index)], 0)
     return result
 
 

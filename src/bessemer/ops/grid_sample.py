@@ -100,16 +100,19 @@ class GridSample(Operator):
             weights = [self._weights(p - b) for p, b in zip(places, bases, strict=True)]
             for taps in itertools.product(range(count), repeat=rank):
                 weight = np.ones(places[0].shape, stage)
+                inside = np.ones(places[0].shape, bool)
                 index: list[Any] = [slice(None)]
                 for axis, tap in enumerate(taps):
                     spot = bases[axis].astype(np.int64) + first + tap
                     if self.padding_mode == "reflection":
                         spot = self._reflect(spot.astype(stage), spatial[axis]).astype(np.int64)
-                    inside = (spot >= 0) & (spot < spatial[axis])
-                    keep = inside if self.padding_mode == "zeros" else np.ones_like(inside)
-                    weight = weight * weights[axis][tap] * keep
+                    if self.padding_mode == "zeros":
+                        inside &= (spot >= 0) & (spot < spatial[axis])
+                    weight = weight * weights[axis][tap]
                     index.append(np.clip(spot, 0, spatial[axis] - 1))
-                result[n] += weight * x[n][tuple(index)].astype(stage)
+                # An infinity beside the image must not reach the zeros around it.
+                value = np.where(inside, x[n][tuple(index)], 0)
+                result[n] += weight * value.astype(stage)
         return narrow(result, x.dtype)
 
     # -- expressions ------------------------------------------------------------------------
