@@ -21,7 +21,7 @@ import numpy as np
 
 from bessemer.debug.case_worker import run_cases, say
 from bessemer.debug.random_graphs.cases import ORACLES, SYMBOLS, Outcome, try_case, try_model
-from bessemer.debug.random_graphs.known import known_deviation
+from bessemer.debug.random_graphs.deviations import known_deviation
 from bessemer.debug.random_graphs.minimise import describe, minimise
 from bessemer.debug.random_graphs.oracles import Rival
 
@@ -58,14 +58,18 @@ class Report:
 
 
 def fuzz(count: int, seed: int = 0, start: int = 0, oracle: str = "both",
-         out: Path | None = None, symbols: str = "both", limit_s: float = 120.0) -> Report:
-    """Runs `count` cases of a seed from case `start` on; findings are written to `out`."""
+         out: Path | None = None, symbols: str = "both", limit_s: float = 120.0,
+         focus: str = "") -> Report:
+    """Runs `count` cases of a seed from case `start` on; findings are written to `out`.
+
+    `focus` names modules of rules, with commas between, whose operators come more often.
+    """
     report = Report()
 
     def command(first: int, number: int) -> list[str]:
         words = [sys.executable, "-m", "bessemer.debug.fuzz_graphs", "--work", "--seed", str(seed),
                  "--start", str(first), "--count", str(number), "--oracle", oracle,
-                 "--symbols", symbols]
+                 "--symbols", symbols, "--focus", focus]
         return [*words, "--out", str(out)] if out is not None else words
 
     with tempfile.TemporaryDirectory() as cache:
@@ -81,14 +85,14 @@ def fuzz(count: int, seed: int = 0, start: int = 0, oracle: str = "both",
 
 
 def work(seed: int, start: int, count: int, oracle: str, out: Path | None,
-         symbols: str = "both") -> None:
+         symbols: str = "both", focus: str = "") -> None:
     """Runs cases in this process and tells the parent of each."""
     logging.disable(logging.CRITICAL)
     rival = Rival()
     for index in range(start, start + count):
         say({"start": index})
         outcome = try_case(seed, index, rival, oracle, lambda stage: say({"stage": stage}),
-                           symbols)
+                           symbols, [name for name in focus.split(",") if name])
         if outcome.status not in GOOD:
             settle(outcome, rival, f"{seed}-{index}", out)
         say({"index": index, "status": outcome.status, "message": outcome.message,
@@ -139,17 +143,19 @@ def main() -> None:
     parser.add_argument("--oracle", choices=ORACLES, default="both")
     parser.add_argument("--symbols", choices=SYMBOLS, default="both",
                         help="leave symbolic dimensions open, fix them, or either")
+    parser.add_argument("--focus", default="",
+                        help="files of rules (strings,ml_models) whose operators come more often")
     parser.add_argument("--out", type=Path, help="folder for the models of findings")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
         work(options.seed, options.start, options.count, options.oracle, options.out,
-             options.symbols)
+             options.symbols, options.focus)
         return
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     began = time.monotonic()
     report = fuzz(options.count, options.seed, options.start, options.oracle, options.out,
-                  options.symbols)
+                  options.symbols, focus=options.focus)
     log.info("%.0f s: %s", time.monotonic() - began, dict(report.counts))
     log.info("known: %s", dict(report.known))
     log.info("%d operators: %s", len(report.operators), dict(report.operators.most_common()))

@@ -161,11 +161,11 @@ class LinearClassifier(Operator):
         classes = max(len(self.classlabels_ints), len(self.classlabels_strings))
         if scores.shape[1] == 1 and classes == 2:
             scores = np.concatenate([-scores, scores], axis=1)
+        # Before the transform, which may round different scores to the same number.
+        best = scores.argmax(axis=1)
         scores = transform_scores(scores, self.post_transform)
         if scores.shape[1] > 1:
-            labels = label_array(
-                scores.argmax(axis=1), self.classlabels_ints, self.classlabels_strings
-            )
+            labels = label_array(best, self.classlabels_ints, self.classlabels_strings)
         else:
             labels = self._single(scores[:, 0])
         return labels, scores.astype(np.float32)
@@ -185,6 +185,7 @@ class LinearClassifier(Operator):
         scores = shifted_by(products(rows, weights), np.asarray(self.intercepts or 0.0))
         if scores.shape[1] == 1 and len(self.classlabels_ints) == 2:
             scores = two_columns(scores, complement=False)
+        untransformed = scores
         scores = transformed(scores, self.post_transform)
         if scores.shape[1] == 1:
             limit = 0.0 if self.post_transform == "NONE" else 0.5
@@ -192,7 +193,7 @@ class LinearClassifier(Operator):
             labels = te.compute(i64, scores.shape[:1],
                                 lambda r: te.where(scores[r, 0] >= limit, label, 0), "labels")
         else:
-            best = best_of(scores)
+            best = best_of(untransformed)
             labels = te.compute(i64, best.shape,
                                 lambda r: label_of(best[r], self.classlabels_ints, ()), "labels")
         return labels, as_f32(scores)

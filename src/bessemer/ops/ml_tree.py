@@ -211,9 +211,12 @@ class TreeEnsembleClassifier(Operator):
             single = scores[:, self.class_ids[0]] + (base[-1] if base.size else 0)
             complement = self.post_transform in ("NONE", "PROBIT")
             scores = binary_scores(single, self.post_transform, complement)
+            best = scores.argmax(axis=1)
         else:
-            scores = transform_scores(scores + base if base.size else scores, self.post_transform)
-        best = scores.argmax(axis=1)
+            # Before the transform, which may round different scores to the same number.
+            scores = scores + base if base.size else scores
+            best = scores.argmax(axis=1)
+            scores = transform_scores(scores, self.post_transform)
         if self._classes() == 1:
             labels = np.where(best == 1, (self.classlabels_int64s or (1,))[0], 0).astype(np.int64)
         else:
@@ -234,8 +237,9 @@ class TreeEnsembleClassifier(Operator):
             scores = two_columns(scores, complement=transform in ("NONE", "PROBIT"))
         elif base.size:
             scores = shifted_by(scores, base)
+        untransformed = scores
         scores = transformed(scores, transform)
-        best = best_of(scores)
+        best = best_of(scores if self._is_binary() else untransformed)
 
         def body(r: Expr) -> Expr:
             if self._classes() != 1:

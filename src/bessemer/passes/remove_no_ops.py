@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from bessemer.core.dtypes import string
 from bessemer.ir.graph import Graph, Node, Value
 from bessemer.passes.graph_pass import RewritePass, graph_pass
 from bessemer.passes.match import (
@@ -95,6 +96,8 @@ class RemoveNoOps(RewritePass):
         if inner is None or inner.inputs[0] is None or x is None:
             return None
         source, middle = inner.inputs[0].tensor.dtype, x.tensor.dtype
+        if string in (middle, node.output.tensor.dtype):
+            return self.no(node, "the text of a number depends on its type")
         if not np.can_cast(source.numpy, middle.numpy, "safe"):
             return self.no(node, f"the inner Cast from {source} to {middle} loses digits")
         if source == node.output.tensor.dtype:

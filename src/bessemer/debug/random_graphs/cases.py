@@ -1,7 +1,7 @@
 """One case of the fuzzer: a graph made, run three ways, and what came of it."""
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,10 +46,11 @@ class Outcome:
 
 
 def try_case(seed: int, index: int, rival: Rival, oracle: str = "both",
-             tell: Callable[[str], None] = lambda stage: None, symbols: str = "both") -> Outcome:
+             tell: Callable[[str], None] = lambda stage: None, symbols: str = "both",
+             focus: Collection[str] = ()) -> Outcome:
     """Makes the graph of a case and runs it; `tell` hears which stage begins."""
     tell("make")
-    maker = make_graph(seed, index)
+    maker = make_graph(seed, index, focus)
     model, inputs = maker.model(), maker.feed()
     dynamic = maker.symbolic and maker.chance(0.6)
     if symbols != "both":

@@ -4,8 +4,7 @@ A value of the graph is known with its data: the operator's numpy reference give
 node is added. So shapes that depend on data, divisors and indices are right by construction.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -13,15 +12,20 @@ from typing import Any
 import numpy as np
 import onnx
 
-from bessemer.core.dtypes import DTYPES, dtype_from_numpy
+from bessemer.core.dtypes import DTYPES
 from bessemer.core.errors import BessemerError
-from bessemer.core.registry import OPERATORS, Registry
-from bessemer.debug.random_graphs.data import Array, fits_type, random_array, random_shape
+from bessemer.core.registry import Registry
+from bessemer.debug.random_graphs.data import (
+    Array,
+    broadcast_size,
+    fits_type,
+    is_tame,
+    random_array,
+    random_shape,
+)
 from bessemer.debug.random_graphs.models import assemble, make_node, onnx_dtype, schema_check
+from bessemer.debug.random_graphs.single import evaluate, run_alone
 from bessemer.debug.random_graphs.values import Reject, Value
-from bessemer.frontends.onnx.attributes import build_operator
-from bessemer.ir.interpreter import REFERENCE_ERRORS
-from bessemer.ir.operator import outputs_of
 
 FLOATS = ("f32", "f64", "f16", "bf16")
 SIGNED = ("i64", "i32", "i8", "i16")
@@ -33,9 +37,10 @@ ALL = (*NUMBERS, "bool")
 OPSETS = (13, 15, 17, 18, 18, 19, 20, 21, 21, 22, 23, 24, 25, 26, 26)
 MOST_ELEMENTS = 4096
 _MOST_WORK = 2_000_000
+_FOCUS = 12.0
 
 
-Rule = Callable[["Maker"], None]
+Rule = Callable[["Maker"], object]
 RULES: Registry[tuple[Rule, float]] = Registry(
     "rule of random graphs", "bessemer.debug.random_graphs.rules", BessemerError)
 
@@ -97,15 +102,19 @@ class Maker:
     def fresh(
         self, dtype: str | Sequence[str] | None = None, shape: Sequence[int] | None = None, *,
         low: float | None = None, high: float | None = None, constant: bool | None = None,
-        rank: tuple[int, int] = (0, 4), fixed: bool = False,
+        rank: tuple[int, int] = (0, 4), fixed: int = 0,
     ) -> Value:
-        """A new graph input or initializer with random data; `fixed` extents are no symbols."""
+        """A new graph input or initializer with random data.
+
+        The last `fixed` extents are no symbols.
+        """
         name = self.dtype(dtype)
         extents = tuple(shape) if shape is not None else random_shape(self.random, *rank)
         array = random_array(self.random, name, extents, low, high, self.hard and low is None)
         value = self.given(array, constant)
-        if fixed:
-            value.symbols = ()
+        if fixed and value.symbols:
+            kept = max(value.rank - fixed, 0)
+            value.symbols = (*value.symbols[:kept], *(None,) * (value.rank - kept))
         return value
 
     def given(self, array: Array, constant: bool | None = None) -> Value:
@@ -178,6 +187,8 @@ class Maker:
 
     def _made_to_fit(self, allowed: Sequence[str], rank: tuple[int, int]) -> Value:
         value = self.random.choice(self.values[-8:])
+        if value.kind != "tensor" or (value.dtype == "string") != ("string" in allowed):
+            raise Reject
         if value.dtype not in allowed:
             to = self.dtype(allowed)
             if not fits_type(value.data, to):
@@ -195,7 +206,7 @@ class Maker:
         wished = dtype or value.dtype
         fitting = [
             other for other in self.values if other.dtype == wished
-            and _broadcast_size(value.shape, other.shape) <= MOST_ELEMENTS
+            and broadcast_size(value.shape, other.shape) <= MOST_ELEMENTS
         ]
         if fitting and low is None and self.chance(0.65):
             return self.random.choice(fitting)
@@ -206,65 +217,96 @@ class Maker:
         shape = [self.integer(1, 4) if dim == 1 and self.chance(0.2) and full == 1 else dim
                  for dim, full in zip(shape, ([1] * 6 + list(value.shape))[-len(shape):] if shape
                                       else [])]
-        if _broadcast_size(value.shape, tuple(shape)) > MOST_ELEMENTS:
+        if broadcast_size(value.shape, tuple(shape)) > MOST_ELEMENTS:
             raise Reject
         return self.fresh(wished, shape, low=low, high=high)
 
     # -- nodes ------------------------------------------------------------------------------
 
     def emit(
-        self, op: str, inputs: Sequence[Value | None], outputs: int = 1, work: int = 0,
-        **attributes: Any,
+        self, op: str, inputs: Sequence[Value | None], outputs: int | Sequence[int] = 1,
+        work: int = 0, **attributes: Any,
     ) -> list[Value]:
-        """Adds a node and evaluates it. Raises: Reject if it is not valid or grows too large."""
+        """Adds a node and evaluates it; `outputs` are how many it has, or those that it has.
+
+        `op` may begin with a domain. Raises: Reject if it is not valid or grows too large.
+        """
+        domain, _, op = op.rpartition(".")
         given = list(inputs)
         while given and given[-1] is None:
             given.pop()
         dtypes = [v.dtype if v is not None else None for v in given]
-        schema_check(op, self.opset, dtypes, attributes)
+        schema_check(op, self.opset, dtypes, attributes, domain)
         if work > _MOST_WORK:
             raise Reject
-        results = evaluate(op, [v.data if v is not None else None for v in given], attributes)
-        return self.append(op, given, [np.asarray(r) for r in results[:outputs]], attributes)
+        kept = tuple(range(outputs)) if isinstance(outputs, int) else tuple(outputs)
+        if domain:
+            names = [f"r{k}" if k in kept else "" for k in range(max(kept) + 1)]
+            node = make_node(op, [v.name if v is not None else "" for v in given], names, "n",
+                             attributes, self.opset, given, domain)
+            known = dict.fromkeys(v for v in given if v is not None)
+            results = run_alone(node, known, self.initializers, self.opset)
+        else:
+            results = evaluate(op, [v.data if v is not None else None for v in given], attributes)
+            results = [results[k] for k in kept]
+        return self.append(op, given, results, attributes, domain, kept)
 
-    def append(self, op: str, inputs: Sequence[Value | None], results: Sequence[Array],
-               attributes: dict[str, Any]) -> list[Value]:
-        """Adds a node whose results are known."""
+    def append(
+        self, op: str, inputs: Sequence[Value | None], results: Sequence[Any],
+        attributes: dict[str, Any], domain: str = "", kept: Sequence[int] = (),
+    ) -> list[Value]:
+        """Adds a node whose results are known; `kept` are their places if some are left out.
+
+        A result that is a list is a sequence of what the first tensor among the inputs holds.
+        """
         for result in results:
-            if result.size > MOST_ELEMENTS or result.ndim > 6:
+            if not isinstance(result, list) and not self._is_fit(np.asarray(result)):
                 raise Reject
-            if not self.hard and not _is_tame(result):
-                raise Reject
+        places = list(kept) or list(range(len(results)))
         self.counter += 1
-        made = [Value(f"v{self.counter}_{k}" if k else f"v{self.counter}", np.array(result))
-                for k, result in enumerate(results)]
+        names = ["" for _ in range(places[-1] + 1)] if places else []
+        made = []
+        for place, result in zip(places, results, strict=True):
+            names[place] = f"v{self.counter}_{place}" if place else f"v{self.counter}"
+            data: Any = result if isinstance(result, list) else np.array(result)
+            made.append(Value(names[place], data))
         self.nodes.append(make_node(
-            op, [v.name if v is not None else "" for v in inputs], [v.name for v in made],
-            f"n{self.counter}", attributes, self.opset, inputs))
+            op, [v.name if v is not None else "" for v in inputs], names,
+            f"n{self.counter}", attributes, self.opset, inputs, domain))
         for value in inputs:
             if value is not None:
                 value.uses += 1
         self.values += made
         return made
 
+    def _is_fit(self, result: Array) -> bool:
+        small = result.size <= MOST_ELEMENTS and result.ndim <= 6
+        return small and (self.hard or is_tame(result))
+
+    def hide(self, *values: Value) -> None:
+        """No other node reads these values, nor do they leave the graph."""
+        self.values = [value for value in self.values if value not in values]
+
     def repeat(self) -> None:
         """Adds a node that computes again what another one computes."""
         if not self.nodes:
             raise Reject
         source = self.random.choice(self.nodes)
-        if any(attribute.HasField("g") for attribute in source.attribute) or (
-                source.op_type == "SequenceConstruct"):
-            raise Reject
         known = {value.name: value for value in self.values}
+        hidden = any(name and name not in known for name in source.output)
+        if hidden or any(attribute.HasField("g") for attribute in source.attribute):
+            raise Reject
         copy = onnx.NodeProto()
         copy.CopyFrom(source)
         self.counter += 1
         copy.name = f"n{self.counter}"
         del copy.output[:]
         for k, name in enumerate(source.output):
-            made = Value(f"v{self.counter}_{k}" if k else f"v{self.counter}", known[name].data)
-            self.values.append(made)
-            copy.output.append(made.name)
+            copied = f"v{self.counter}_{k}" if k else f"v{self.counter}"
+            if name:
+                old = known[name]
+                self.values.append(Value(copied, old.data, kind=old.kind, element=old.element))
+            copy.output.append(copied if name else "")
         for name in source.input:
             if name in known:
                 known[name].uses += 1
@@ -272,10 +314,11 @@ class Maker:
 
     # -- the whole --------------------------------------------------------------------------
 
-    def grow(self, count: int) -> None:
-        """Adds nodes by random rules until there are `count`."""
+    def grow(self, count: int, focus: Collection[str] = ()) -> None:
+        """Adds nodes by random rules until there are `count`; more by those of modules named."""
         functions = [RULES.get(name) for name in RULES.names()]
-        weights = [weight for _, weight in functions]
+        weights = [weight * (_FOCUS if focus and f.__module__.split(".")[-1] in focus else 1)
+                   for f, weight in functions]
         self.fresh(self.dtype(("f32", "f32", "f64", "f16", "i64")), constant=False)
         tries = 0
         while len(self.nodes) < count and tries < 30 * count:
@@ -288,13 +331,30 @@ class Maker:
                 function(self)
             except Reject:
                 self._reset(mark)
+        for value in list(self.values):
+            if value.kind != "tensor" and not value.uses:
+                mark = self._mark()
+                try:
+                    self._open(value)
+                except Reject:
+                    self._reset(mark)
+
+    def _open(self, value: Value) -> None:
+        """Makes tensors of a sequence or an optional that nobody has read."""
+        if value.kind == "optional":
+            self.emit("OptionalHasElement", [value])
+        elif value.data:
+            self.emit("SequenceAt", [value, self.given(np.asarray(self.choose(0, -1)))])
+        else:
+            self.emit("SequenceLength", [value])
 
     def _mark(self) -> tuple[Any, ...]:
-        return (len(self.values), len(self.inputs), len(self.initializers), len(self.nodes),
+        return (list(self.values), len(self.inputs), len(self.initializers), len(self.nodes),
                 set(self.captured), [(value, value.uses) for value in self.values])
 
     def _reset(self, mark: tuple[Any, ...]) -> None:
-        del self.values[mark[0]:], self.inputs[mark[1]:], self.initializers[mark[2]:]
+        self.values = mark[0]
+        del self.inputs[mark[1]:], self.initializers[mark[2]:]
         del self.nodes[mark[3]:]
         self.captured = mark[4]
         for value, uses in mark[5]:
@@ -308,7 +368,8 @@ class Maker:
         used = self._used()
         made = {name for node in self.nodes for name in node.output}
         outputs = [v for v in self.values
-                   if v.name in made and (v.name not in used or self.chance(0.08))]
+                   if v.kind == "tensor" and v.name in made
+                   and (v.name not in used or self.chance(0.08))]
         return assemble(self.nodes, [v for v in self.inputs if v.name in used],
                         [v for v in self.initializers if v.name in used], outputs, self.opset)
 
@@ -316,38 +377,6 @@ class Maker:
         """The data of the graph's inputs."""
         used = self._used()
         return {value.name: value.data for value in self.inputs if value.name in used}
-
-
-# Attribute values are of every kind that operators have.
-def evaluate(op: str, arrays: Sequence[Array | None], attributes: dict[str, Any]) -> list[Any]:
-    """The results by the operator's reference. Raises: Reject if it refuses."""
-    given = {key: tuple(value) if isinstance(value, list) else value
-             for key, value in attributes.items() if value is not None}
-    try:
-        with np.errstate(all="ignore"):
-            made = build_operator(OPERATORS.get(op), given, op)
-            return list(outputs_of(made.reference(*arrays)))
-    except (BessemerError, *REFERENCE_ERRORS) as error:
-        raise Reject from error
-
-
-def _is_tame(array: Array) -> bool:
-    """True if the numbers are finite and small enough for more arithmetic."""
-    if array.dtype.kind in "iu" and array.dtype.itemsize >= 4:
-        return array.size == 0 or int(np.abs(array.astype(np.float64)).max()) < 1 << 24
-    kind = dtype_from_numpy(array.dtype)
-    if not kind.is_float or array.size == 0:
-        return True
-    wide = np.abs(array.astype(np.float64))
-    return bool(np.isfinite(wide).all() and wide.max() < (200.0 if kind.bits == 16 else 2e4))
-
-
-def _broadcast_size(a: tuple[int, ...], b: tuple[int, ...]) -> float:
-    try:
-        shape = np.broadcast_shapes(a, b)
-    except ValueError:
-        return math.inf
-    return math.prod(shape) if len(shape) <= 6 else math.inf
 
 
 def factorised(random: Random, size: int, rank: int) -> list[int]:
@@ -370,9 +399,9 @@ def factorised(random: Random, size: int, rank: int) -> list[int]:
     return shape
 
 
-def make_graph(seed: int, index: int, most_nodes: int = 40) -> Maker:
-    """The graph of one case: always the same."""
+def make_graph(seed: int, index: int, focus: Collection[str] = (), most_nodes: int = 40) -> Maker:
+    """The graph of one case: always the same. `focus` names modules of rules that get more."""
     random = Random(f"{seed}/{index}")
     maker = Maker(random, random.choice(OPSETS), random.random() < 0.1, random.random() < 0.35)
-    maker.grow(min(most_nodes, 5 + int(random.expovariate(1 / 6))))
+    maker.grow(min(most_nodes, 5 + int(random.expovariate(1 / 6))), focus)
     return maker

@@ -13,6 +13,9 @@ from bessemer.debug.random_graphs.oracles import pruned, reference_values, witho
 from bessemer.ir.interpreter import REFERENCE_ERRORS
 
 Model = tuple[Any, dict[str, Array]]
+RANDOM = frozenset(["RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
+                    "Bernoulli", "Multinomial", "Dropout"])
+"""Operators of which two runs may give different numbers."""
 StillWrong = Callable[[Any, Mapping[str, Array]], bool]
 
 
@@ -57,13 +60,19 @@ def minimise(model: Any, inputs: Mapping[str, Array], output: str, wrong: StillW
             # The value before the last one may be wrong already.
             for name in node.input:
                 made = any(name in other.output for other in best[0].graph.node)
-                if made and name in values and isinstance(values[name], np.ndarray):
+                fixed = isinstance(values.get(name), np.ndarray)
+                if made and fixed and not is_random(best[0], name):
                     changed |= attempt(with_output(*best, name))
                     break
     return best
 
 
-
+def is_random(model: Any, name: str) -> bool:
+    """True if a value depends on a random operator."""
+    for node in model.graph.node:
+        if name in node.output:
+            return node.op_type in RANDOM or any(is_random(model, item) for item in node.input)
+    return False
 
 
 def with_output(model: Any, inputs: Mapping[str, Array], name: str) -> Model:

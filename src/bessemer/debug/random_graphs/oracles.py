@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from bessemer.core.dtypes import dtype_from_numpy
 from bessemer.debug.random_graphs.data import Array
@@ -72,6 +72,7 @@ class Rival:
         left = [n.name for n in model.graph.node if self._kind(n, kinds) in self.unknown]
         if left:
             model, inputs = without_nodes(model, left, inputs, values)
+        model, inputs = strings_as_constants(model, inputs)
         for _ in range(len(model.graph.node)):
             if not model.graph.output:
                 return {}
@@ -119,7 +120,7 @@ class Rival:
     @staticmethod
     def _kind(node: Any, kinds: Mapping[str, str]) -> tuple[Any, ...]:
         to = tuple(a.i for a in node.attribute if a.name in ("to", "dtype"))
-        return (node.op_type, *(kinds.get(name, "") for name in node.input), to)
+        return (node.domain, node.op_type, *(kinds.get(name, "") for name in node.input), to)
 
 
 def _array(item: Any) -> Any:
@@ -149,8 +150,15 @@ def without_nodes(model: Any, names: list[str], inputs: Values, values: Mapping[
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph
-    gone = [node for node in graph.node if node.name in names]
     feed = dict(inputs)
+    gone = []
+    lost: set[str] = set()
+    for node in graph.node:
+        # A sequence cannot be given, so those that read it go too.
+        if node.name in names or lost & set(node.input):
+            gone.append(node)
+            lost |= {name for name in node.output
+                     if not isinstance(values.get(name, np.empty(0)), np.ndarray)}
     for node in gone:
         graph.node.remove(node)
     kept_inputs = {info.name for info in graph.input}
@@ -169,6 +177,18 @@ def without_nodes(model: Any, names: list[str], inputs: Values, values: Mapping[
     del graph.output[:]
     graph.output.extend(outputs)
     return pruned(result, feed)
+
+
+def strings_as_constants(model: Any, inputs: Values) -> tuple[Any, dict[str, Array]]:
+    """The model with its inputs of strings as initializers: OrtValues cannot hold them."""
+    texts = [name for name, data in inputs.items() if data.dtype == object]
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    for info in list(result.graph.input):
+        if info.name in texts:
+            result.graph.input.remove(info)
+            result.graph.initializer.append(numpy_helper.from_array(inputs[info.name], info.name))
+    return result, {name: data for name, data in inputs.items() if name not in texts}
 
 
 def pruned(model: Any, inputs: Values) -> tuple[Any, dict[str, Array]]:

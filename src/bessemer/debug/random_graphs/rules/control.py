@@ -1,42 +1,26 @@
-"""Control flow with small bodies: If, Loop, Scan; and sequences."""
+"""Control flow with small bodies: If, Loop, Scan."""
 
 from typing import Any
 
 import numpy as np
 from onnx import helper
 
-from bessemer.debug.random_graphs.maker import FLOATS, Maker, rule
-from bessemer.debug.random_graphs.models import onnx_dtype, schema_check
-from bessemer.debug.random_graphs.values import Reject, Value
-from bessemer.frontends import import_model
-from bessemer.ir.interpreter import REFERENCE_ERRORS, run_graph
+from bessemer.debug.random_graphs.maker import Maker, rule
+from bessemer.debug.random_graphs.models import onnx_dtype
+from bessemer.debug.random_graphs.single import run_alone
+from bessemer.debug.random_graphs.values import Value
 
 
 def _info(name: str, dtype: str, shape: Any) -> Any:
     return helper.make_tensor_value_info(name, onnx_dtype(dtype), shape)
 
 
-def _results(maker: Maker, op: str, inputs: list[Value | None], captured: list[Value],
-             outputs: list[str], attributes: dict[str, Any]) -> list[Any]:
-    """What the node gives, by running a model that is only this node."""
-    names = [v.name if v is not None else "" for v in inputs]
-    node = helper.make_node(op, names, [f"r{k}" for k in range(len(outputs))], **attributes)
-    given = {v.name: v for v in (*inputs, *captured) if v is not None}
-    infos = [_info(v.name, v.dtype, v.shape) for v in given.values()]
-    results = [_info(f"r{k}", dtype, None) for k, dtype in enumerate(outputs)]
-    graph = helper.make_graph([node], "one", infos, results)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", maker.opset)])
-    model.ir_version = 10
-    try:
-        with np.errstate(all="ignore"):
-            return run_graph(import_model(model), [v.data for v in given.values()])
-    except REFERENCE_ERRORS as error:
-        raise Reject from error
-
-
 def _add(maker: Maker, op: str, inputs: list[Value | None], captured: list[Value],
-         outputs: list[str], **attributes: Any) -> list[Value]:
-    results = _results(maker, op, inputs, captured, outputs, attributes)
+         outputs: int, **attributes: Any) -> list[Value]:
+    names = [v.name if v is not None else "" for v in inputs]
+    node = helper.make_node(op, names, [f"r{k}" for k in range(outputs)], **attributes)
+    known = dict.fromkeys(v for v in (*inputs, *captured) if v is not None)
+    results = run_alone(node, known, (), maker.opset)
     made = maker.append(op, inputs, [np.asarray(r) for r in results], attributes)
     for value in captured:
         value.uses += 1
@@ -75,7 +59,7 @@ def branch(maker: Maker) -> None:
         nodes = _steps(maker, x.name, x.name, f"{name}{tag}o", f"{name}{tag}_")
         return helper.make_graph(nodes, name, [], [_info(f"{name}{tag}o", x.dtype, None)])
 
-    _add(maker, "If", [flag], [x], [x.dtype], then_branch=body("yes"), else_branch=body("no"))
+    _add(maker, "If", [flag], [x], 1, then_branch=body("yes"), else_branch=body("no"))
 
 
 @rule("Loop", weight=0.8)
@@ -101,7 +85,7 @@ def loop(maker: Maker) -> None:
                         _info(f"s{tag}", x.dtype, x.shape)],
         [_info(f"d{tag}", "bool", []), _info(f"o{tag}", x.dtype, x.shape),
          _info(f"z{tag}", x.dtype, x.shape)])
-    _add(maker, "Loop", [trips, first, x], [y], [x.dtype, x.dtype], body=body)
+    _add(maker, "Loop", [trips, first, x], [y], 2, body=body)
 
 
 @rule("Scan", weight=0.8)
@@ -120,33 +104,4 @@ def scan(maker: Maker) -> None:
     if maker.chance(0.4):
         attributes["scan_input_directions"] = [maker.integer(0, 1)]
         attributes["scan_output_directions"] = [maker.integer(0, 1)]
-    _add(maker, "Scan", [state, x], [], [x.dtype, x.dtype], body=body, **attributes)
-
-
-@rule("Sequence", weight=0.5)
-def sequence(maker: Maker) -> None:
-    """Tensors put into a sequence and joined again, or one of them taken out."""
-    x = maker.pick(FLOATS, (1, 4))
-    y = maker.fresh(x.dtype, x.shape)
-    if not x.data.size:
-        raise Reject
-    schema_check("SequenceConstruct", maker.opset, [x.dtype], {})
-    maker.counter += 1
-    name = f"q{maker.counter}"
-    maker.nodes.append(helper.make_node("SequenceConstruct", [x.name, y.name], [name],
-                                        f"n{maker.counter}"))
-    x.uses += 1
-    y.uses += 1
-    if maker.chance(0.5):
-        at = maker.integer(-2, 1)
-        place = maker.given(np.asarray(at, np.int64), True)
-        inputs, op, result, given = [name, place.name], "SequenceAt", (x, y)[at].data, {}
-        place.uses += 1
-    else:
-        axis = maker.integer(0, x.rank - 1)
-        inputs, op, given = [name], "ConcatFromSequence", {"axis": axis}
-        result = np.concatenate([x.data, y.data], axis)
-    maker.counter += 1
-    made = Value(f"v{maker.counter}", result)
-    maker.nodes.append(helper.make_node(op, inputs, [made.name], f"n{maker.counter}", **given))
-    maker.values.append(made)
+    _add(maker, "Scan", [state, x], [], 2, body=body, **attributes)

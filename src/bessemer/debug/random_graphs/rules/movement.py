@@ -72,9 +72,9 @@ def concat(maker: Maker) -> None:
     axis = maker.axis(x.rank)
 
     def joins(value: Value) -> bool:
-        a, b = list(x.shape), list(value.shape)
-        if value.dtype != x.dtype or len(a) != len(b):
+        if value.dtype != x.dtype or value.rank != x.rank:
             return False
+        a, b = list(x.shape), list(value.shape)
         del a[axis], b[axis]
         return a == b
 

@@ -18,11 +18,11 @@ def recurrent(maker: Maker) -> None:
     direction = maker.choose("forward", "reverse", "bidirectional")
     d = 2 if direction == "bidirectional" else 1
     x = maker.fresh(dtype, [steps, batch, size])
-    w = maker.fresh(dtype, [d, gates * hidden, size], low=-1, high=1, fixed=True)
-    r = maker.fresh(dtype, [d, gates * hidden, hidden], low=-1, high=1, fixed=True)
+    w = maker.fresh(dtype, [d, gates * hidden, size], low=-1, high=1, fixed=8)
+    r = maker.fresh(dtype, [d, gates * hidden, hidden], low=-1, high=1, fixed=8)
     b = None
     if maker.chance(0.6):
-        b = maker.fresh(dtype, [d, 2 * gates * hidden], low=-1, high=1, fixed=True)
+        b = maker.fresh(dtype, [d, 2 * gates * hidden], low=-1, high=1, fixed=8)
     lengths = maker.fresh("i32", [batch], low=1, high=steps) if maker.chance(0.3) else None
     state = maker.fresh(dtype, [d, batch, hidden]) if maker.chance(0.5) else None
     given = [x, w, r, b, lengths, state]
@@ -30,7 +30,7 @@ def recurrent(maker: Maker) -> None:
     if op == "LSTM":
         given.append(maker.fresh(dtype, [d, batch, hidden]) if maker.chance(0.5) else None)
         if maker.chance(0.3):
-            given.append(maker.fresh(dtype, [d, 3 * hidden], low=-1, high=1, fixed=True))
+            given.append(maker.fresh(dtype, [d, 3 * hidden], low=-1, high=1, fixed=8))
     if op == "GRU":
         attributes["linear_before_reset"] = maker.integer(0, 1)
     if maker.chance(0.2):

@@ -65,7 +65,7 @@ def conv(maker: Maker) -> None:
     attributes = spatial(maker, x)
     group, inner, outer = grouped(maker, x)
     kernel = attributes["kernel_shape"]
-    w = maker.fresh(x.dtype, [group * outer, inner, *kernel], fixed=True)
+    w = maker.fresh(x.dtype, [group * outer, inner, *kernel], fixed=8)
     b = maker.fresh(x.dtype, [group * outer]) if maker.chance(0.6) else None
     if maker.chance(0.3):
         del attributes["kernel_shape"]
@@ -82,7 +82,7 @@ def conv_transpose(maker: Maker) -> None:
     attributes = spatial(maker, x)
     group, inner, outer = grouped(maker, x)
     kernel = attributes["kernel_shape"]
-    w = maker.fresh(x.dtype, [group * inner, outer, *kernel], fixed=True)
+    w = maker.fresh(x.dtype, [group * inner, outer, *kernel], fixed=8)
     b = maker.fresh(x.dtype, [group * outer]) if maker.chance(0.5) else None
     strides = attributes.get("strides", [1] * len(kernel))
     if maker.chance(0.25):
@@ -146,7 +146,7 @@ def quantized_conv(maker: Maker) -> None:
     kind_w = maker.choose(kind, "i8") if kind == "u8" else "i8"
     out = group * outer
     w = maker.fresh(kind_w, [out, inner, *attributes["kernel_shape"]], low=-128, high=255,
-                    fixed=True)
+                    fixed=8)
     zero_x = maker.fresh(kind, [], low=0, high=100, constant=True)
     if maker.chance(0.5):
         zero_w = maker.fresh(kind_w, [], low=0, high=50, constant=True)
@@ -169,7 +169,7 @@ def deform(maker: Maker) -> None:
     """Convolution at learned offsets."""
     h, w = maker.integer(3, 5), maker.integer(3, 5)
     x = maker.fresh("f32", [1, 2, h, w], low=-2, high=2)
-    weight = maker.fresh("f32", [3, 2, 2, 2], low=-2, high=2, fixed=True)
+    weight = maker.fresh("f32", [3, 2, 2, 2], low=-2, high=2, fixed=8)
     offset = maker.fresh("f32", [1, 8, h - 1, w - 1], low=-1.5, high=1.5)
     bias = maker.fresh("f32", [3]) if maker.chance(0.5) else None
     mask = maker.fresh("f32", [1, 4, h - 1, w - 1], low=0, high=1) if maker.chance(0.5) else None

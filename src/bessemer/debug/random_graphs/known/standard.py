@@ -1,74 +1,8 @@
-"""Where ONNX Runtime is known to differ from what ONNX says; docs/fuzzing.md has the sentences.
-
-Each entry looks at a shortened model, mostly of one node, and says whether it is that case.
-"""
-
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+"""Operators of ai.onnx on numbers."""
 
 import numpy as np
-import onnx
-import onnx.numpy_helper
 
-from bessemer.debug.random_graphs.data import Array
-
-
-@dataclass(frozen=True)
-class Case:
-    """A shortened model that disagrees: its last node, and the two results."""
-
-    model: Any
-    node: Any
-    inputs: Mapping[str, Array]
-    want: Array
-    got: Array
-
-    def attribute(self, name: str, default: Any = None) -> Any:
-        """The value of an attribute of the last node."""
-        for item in self.node.attribute:
-            if item.name == name:
-                value = onnx.helper.get_attribute_value(item)
-                return value.decode() if isinstance(value, bytes) else value
-        return default
-
-    def operand(self, position: int) -> Array | None:
-        """An input of the last node, if it is one of the graph or a constant."""
-        name = self.node.input[position] if position < len(self.node.input) else ""
-        for tensor in self.model.graph.initializer:
-            if tensor.name == name:
-                return np.asarray(onnx.numpy_helper.to_array(tensor))
-        return self.inputs.get(name)
-
-    def close(self, share: float) -> bool:
-        """True if the results differ by no more than a share of the largest number."""
-        if self.want.shape != self.got.shape:
-            return False
-        a, b = self.want.astype(np.float64), self.got.astype(np.float64)
-        return bool(np.abs(a - b).max() <= share * np.abs(a).max())
-
-
-Known = Callable[[Case], bool]
-KNOWN: dict[str, tuple[tuple[str, ...], Known]] = {}
-
-
-def known(section: str, *operators: str) -> Callable[[Known], Known]:
-    """Registers a predicate for models that end in an operator."""
-
-    def decorate(function: Known) -> Known:
-        KNOWN[section] = (operators, function)
-        return function
-
-    return decorate
-
-
-def known_deviation(model: Any, inputs: Mapping[str, Array], want: Array, got: Array) -> str:
-    """The section of docs/fuzzing.md that explains a disagreement; empty if none does."""
-    case = Case(model, model.graph.node[-1], inputs, want, got)
-    for section, (operators, applies) in KNOWN.items():
-        if case.node.op_type in operators and applies(case):
-            return section
-    return ""
+from bessemer.debug.random_graphs.deviations import Case, known
 
 
 def _same(case: Case) -> bool:
@@ -131,11 +65,15 @@ def _normalisation(case: Case) -> bool:
     return case.close(2e-3)
 
 
-@known("sigmoid-absolute", "Sigmoid", "Loop", "If", "Scan")
+@known("sigmoid-absolute", "Sigmoid", "Loop", "If", "Scan", "SequenceMap", "FusedGemm",
+       "FusedConv", "LinearClassifier", "LinearRegressor", "SVMClassifier",
+       "TreeEnsembleClassifier", "TreeEnsembleRegressor")
 def _sigmoid(case: Case) -> bool:
     """Small results carry an error of the size of 1's last place."""
     bodies = "".join(str(a.g) for a in case.node.attribute if a.HasField("g"))
-    inside = case.node.op_type == "Sigmoid" or "Sigmoid" in bodies
+    fused = case.attribute("activation", case.attribute("post_transform", ""))
+    inside = "Sigmoid" in (case.node.op_type, fused) or "Sigmoid" in bodies
+    inside |= fused == "LOGISTIC" or case.attribute("prob_a") is not None
     eps = float(np.finfo(case.want.dtype).eps) if case.want.dtype.kind == "f" else 0.0
     distance = np.abs(case.want.astype(np.float64) - case.got.astype(np.float64))
     return inside and bool(distance.max() <= 16 * eps)
@@ -146,11 +84,6 @@ def _resize_nonfinite(case: Case) -> bool:
     """Taps of weight 0 are multiplied, so that an infinity gives NaN."""
     x = case.operand(0)
     return x is not None and not bool(np.isfinite(x.astype(np.float64)).all())
-
-
-def _operands(case: Case) -> list[Array]:
-    found = [case.operand(k) for k in range(len(case.node.input))]
-    return [item for item in found if item is not None]
 
 
 @known("reduce-empty", "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd",
@@ -172,7 +105,7 @@ def _shrink_double(case: Case) -> bool:
 def _reduce_wide(case: Case) -> bool:
     """Integers of more than 53 bits pass through f64."""
     return case.want.dtype.kind in "iu" and case.want.dtype.itemsize >= 4 and any(
-        item.size and np.abs(item.astype(np.float64)).max() > 2.0**24 for item in _operands(case))
+        item.size and np.abs(item.astype(np.float64)).max() > 2.0**24 for item in case.operands)
 
 
 @known("nan-order", "ArgMax", "ArgMin", "TopK", "Max", "Min", "ReduceMax", "ReduceMin", "MaxPool",
@@ -181,7 +114,7 @@ def _reduce_wide(case: Case) -> bool:
        "Elu", "Selu", "Celu", "Shrink", "ScatterElements", "ScatterND", "MaxRoiPool")
 def _nan_order(case: Case) -> bool:
     """NaN is neither larger nor smaller than a number; ONNX does not say which wins."""
-    return any(item.dtype.kind == "f" and bool(np.isnan(item).any()) for item in _operands(case))
+    return any(item.dtype.kind == "f" and bool(np.isnan(item).any()) for item in case.operands)
 
 
 @known("hardswish-double", "HardSwish")
@@ -193,7 +126,7 @@ def _hardswish_double(case: Case) -> bool:
 @known("recurrent-nonfinite", "LSTM", "GRU", "RNN")
 def _recurrent_nonfinite(case: Case) -> bool:
     """Sigmoid and tanh limit their inputs, so that NaN is lost."""
-    return any(not bool(np.isfinite(item.astype(np.float64)).all()) for item in _operands(case))
+    return any(not bool(np.isfinite(item.astype(np.float64)).all()) for item in case.operands)
 
 
 @known("affine-grid-one", "AffineGrid")
@@ -213,13 +146,13 @@ def _resize_aligned(case: Case) -> bool:
 @known("product-of-nothing", "Gemm", "MatMul")
 def _product_of_nothing(case: Case) -> bool:
     """A sum over no elements leaves the bias unscaled, or the result unwritten."""
-    return any(item.size == 0 for item in _operands(case))
+    return any(item.size == 0 for item in case.operands)
 
 
 @known("scale-zero", "QuantizeLinear", "QLinearConv", "QLinearMatMul", "DynamicQuantizeLinear")
 def _scale_zero(case: Case) -> bool:
     """X / 0 has no quantised number."""
-    return any(item.dtype.kind == "f" and bool((item == 0).any()) for item in _operands(case)[1:])
+    return any(item.dtype.kind == "f" and bool((item == 0).any()) for item in case.operands[1:])
 
 
 @known("float-attributes-in-f64", "LeakyRelu", "Elu", "Selu", "Celu", "Gelu", "ThresholdedRelu",
@@ -234,7 +167,7 @@ def _float_attributes(case: Case) -> bool:
 def _exponentials_nonfinite(case: Case) -> bool:
     """Infinity minus infinity on the way."""
     return any(item.dtype.kind == "f" and not bool(np.isfinite(item.astype(np.float64)).all())
-               for item in _operands(case))
+               for item in case.operands)
 
 
 @known("integers-by-double", "Mod", "ReduceProd", "ReduceSum", "Pow", "Einsum")
@@ -243,4 +176,4 @@ def _integers_by_double(case: Case) -> bool:
     return case.want.dtype.kind in "iu" and (
         case.node.op_type.startswith("Reduce") or any(
             item.size and float(np.abs(item.astype(np.float64)).max()) > 2.0**53
-            for item in _operands(case)))
+            for item in case.operands))
