@@ -148,12 +148,17 @@ class LSTMCell(Operator):
         f, g, out = (function.array for function in _functions(self))
         gates = x.reshape(*x.shape[:-1], 4, r.shape[2]) + _recurrent(h, r)
         cell = np.zeros((), x.dtype) if c is None else c
-        zero = np.zeros(r.shape[2], x.dtype)
-        p_i, p_o, p_f = (zero,) * 3 if peepholes is None else np.split(peepholes, 3)
-        i = f(gates[..., 0, :] + p_i * cell)
-        forget = 1 - i if self.input_forget else f(gates[..., 2, :] + p_f * cell)
+        ways = None if peepholes is None else np.split(peepholes, 3)
+
+        def gate(index: int, state: Array) -> Array:
+            """What enters a gate; without peepholes an infinite state must not meet a zero."""
+            entering: Array = gates[..., index, :]
+            return entering if ways is None else entering + ways[index] * state
+
+        i = f(gate(0, cell))
+        forget = 1 - i if self.input_forget else f(gate(2, cell))
         fresh = forget * cell + i * g(gates[..., 3, :])
-        shown = f(gates[..., 1, :] + p_o * fresh) * out(fresh)
+        shown = f(gate(1, fresh)) * out(fresh)
         return _kept(live, shown, h), _kept(live, fresh, c), _kept(live, shown, None)
 
     def lower(
