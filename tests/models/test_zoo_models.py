@@ -14,6 +14,8 @@ _SCALED = {
     "bert_base": ZooOptions(width=0.25, layers=2, size=32),
     "gpt2_prefill": ZooOptions(width=0.25, layers=2, size=32),
     "vit_b16": ZooOptions(width=0.25, layers=2, size=64),
+    "distilbert": ZooOptions(width=0.25, layers=2, size=32),
+    "inception_v3": ZooOptions(width=0.25, size=96),
     "mlp": ZooOptions(width=0.25),
     "lstm": ZooOptions(width=0.25, size=8),
     "bilstm": ZooOptions(width=0.25, size=8),

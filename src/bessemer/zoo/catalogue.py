@@ -78,7 +78,7 @@ def make_model(name: str, options: ZooOptions | None = None) -> ModelProto:
 _FIXED_SIZE = ("mlp", "vgg16")
 """Networks whose first fully connected layer fixes the size: only their batch can be open."""
 
-_CLOSED = ("vit_b16", "gpt2_prefill")
+_CLOSED = ("vit_b16", "gpt2_prefill", "distilbert", "yolov8n")
 """Networks with constants that fix every extent."""
 
 

@@ -20,7 +20,7 @@ def conv(
     builder: ModelBuilder,
     x: str,
     channels: int,
-    kernel: int = 1,
+    kernel: int | tuple[int, int] = 1,
     *,
     name: str,
     stride: int = 1,
@@ -29,11 +29,15 @@ def conv(
     bias: bool = False,
     gain: float = AFTER_RELU,
 ) -> str:
-    """A square convolution; `padding` None keeps the side at stride 1."""
+    """A convolution with a square or (height, width) filter.
+
+    `padding` None keeps the sides at stride 1.
+    """
     inputs = builder.channels(x) // groups
-    pad = kernel // 2 if padding is None else padding
-    fan_in = inputs * kernel * kernel
-    weight = builder.normal((channels, inputs, kernel, kernel), math.sqrt(gain / fan_in))
+    sides = (kernel, kernel) if isinstance(kernel, int) else kernel
+    pads = [side // 2 if padding is None else padding for side in sides]
+    fan_in = inputs * math.prod(sides)
+    weight = builder.normal((channels, inputs, *sides), math.sqrt(gain / fan_in))
     if inputs > 1:
         weight -= weight.mean(axis=(1, 2, 3), keepdims=True)
     with builder.scope(name):
@@ -45,8 +49,8 @@ def conv(
             operands,
             dilations=[1, 1],
             group=groups,
-            kernel_shape=[kernel, kernel],
-            pads=[pad] * 4,
+            kernel_shape=list(sides),
+            pads=pads * 2,
             strides=[stride, stride],
         )
     return builder.mark_channels(y, channels)
@@ -94,10 +98,11 @@ def conv_norm(
     builder: ModelBuilder,
     x: str,
     channels: int,
-    kernel: int = 1,
+    kernel: int | tuple[int, int] = 1,
     *,
     name: str,
     stride: int = 1,
+    padding: int | None = None,
     groups: int = 1,
     act: str = "relu",
     gain: float = AFTER_RELU,
@@ -106,7 +111,8 @@ def conv_norm(
     """Convolution, BatchNorm and activation as three nodes."""
     with builder.scope(name):
         y = conv(
-            builder, x, channels, kernel, name="conv", stride=stride, groups=groups, gain=gain
+            builder, x, channels, kernel, name="conv", stride=stride, padding=padding,
+            groups=groups, gain=gain,
         )
         y = batch_norm(builder, y, name="bn", strength=strength)
         return activate(builder, y, act)
@@ -129,6 +135,19 @@ def max_pool(
         strides=[stride, stride],
         pads=[padding] * 4,
         ceil_mode=int(ceil),
+    )
+    return builder.mark_channels(y, builder.channels(x))
+
+
+def avg_pool(builder: ModelBuilder, x: str, kernel: int) -> str:
+    """A square AveragePool at stride 1 that keeps the side and counts the padding."""
+    y = builder.node(
+        "AveragePool",
+        [x],
+        kernel_shape=[kernel, kernel],
+        strides=[1, 1],
+        pads=[kernel // 2] * 4,
+        count_include_pad=1,
     )
     return builder.mark_channels(y, builder.channels(x))
 
