@@ -1,6 +1,11 @@
 """Options that all tests share."""
 
+import os
+
 from hypothesis import settings
+
+# Timings must decide no test; those of tuning ask for it by name.
+os.environ.setdefault("BESSEMER_TUNE", "none")
 
 # The same examples in every run: a failure in CI is a failure anywhere.
 settings.register_profile("fixed", derandomize=True, deadline=None)

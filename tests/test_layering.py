@@ -28,11 +28,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine": {"core"},
     "runtime": {"core", "engine", "ir"},  # host operators are decoded from their text
     "zoo": {"core"},
-    "compiler": _TO_RUNTIME,
-    "bench": _TO_RUNTIME | {"compiler", "zoo"},
-    "debug": _TO_RUNTIME | {"compiler", "bench"},
-    "cli": _TO_RUNTIME | {"compiler", "bench", "debug", "zoo"},
-    "": _TO_RUNTIME | {"compiler", "bench", "debug", "cli"},
+    "tune": _TO_RUNTIME,
+    "compiler": _TO_RUNTIME | {"tune"},
+    "bench": _TO_RUNTIME | {"tune", "compiler", "zoo"},
+    "debug": _TO_RUNTIME | {"tune", "compiler", "bench"},
+    "cli": _TO_RUNTIME | {"tune", "compiler", "bench", "debug", "zoo"},
+    "": _TO_RUNTIME | {"tune", "compiler", "bench", "debug", "cli"},
 }
 # Folders that need not have a package to work, and must not load it.
 _WITHOUT_LLVM_AND_ONNX = {"core", "ir", "te", "ops", "engine", "runtime", "targets"}

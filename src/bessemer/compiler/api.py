@@ -19,6 +19,7 @@ from bessemer.core.shapes import Dim, Sym, symbol
 from bessemer.ir.graph import Graph, Node, Value
 from bessemer.ir.operator import Operator, operator
 from bessemer.ir.types import TensorType
+from bessemer.tune.levels import LEVELS
 
 if TYPE_CHECKING:
     from bessemer.runtime.engine import Engine
@@ -102,7 +103,6 @@ class OptimizationProfile:
 
 
 PRECISIONS = ("fp32",)
-TUNING = ("none", "default")
 
 
 class BuilderConfig(BaseModel):
@@ -115,7 +115,7 @@ class BuilderConfig(BaseModel):
     precision: str = "fp32"
     target: str | tuple[str, ...] | None = None
     threads: int | None = Field(default=None, ge=1)
-    tune: str = "default"
+    tune: str | None = None
     budget_s: float | None = Field(default=None, gt=0)
     shapes: dict[str, int | tuple[int, ...]] | None = None
     profiles: list[OptimizationProfile] | None = None
@@ -152,8 +152,8 @@ class BuilderConfig(BaseModel):
 
     @field_validator("tune")
     @classmethod
-    def _known_tune(cls, value: str) -> str:
-        return _one_of(value, TUNING, "tune")
+    def _known_tune(cls, value: str | None) -> str | None:
+        return None if value is None else _one_of(value, LEVELS, "tune")
 
     def build_options(self) -> dict[str, Any]:
         """The options that differ from the default, as arguments of `build`."""

@@ -12,12 +12,13 @@ import onnx
 import bessemer
 from bessemer.codegen.cache import ObjectCache
 from bessemer.codegen.llvm.driver import driver_module
-from bessemer.compiler.api import PRECISIONS, TUNING, OptimizationProfile, check_plugins
+from bessemer.compiler.api import PRECISIONS, OptimizationProfile, check_plugins
 from bessemer.compiler.conditions import has_choices, is_checked
 from bessemer.compiler.constants import ConstantPool, stored_source
 from bessemer.compiler.dump import Dumper
 from bessemer.compiler.kernels import CompiledKernel, compile_kernels
 from bessemer.compiler.symbols import Ranges, symbol_ranges
+from bessemer.compiler.tuning import Tuning
 from bessemer.compiler.variant import Variant, lower_variant
 from bessemer.core.assumptions import settling
 from bessemer.core.errors import SettingsError, ShapeError
@@ -35,6 +36,7 @@ from bessemer.passes.runner import PassResult
 from bessemer.runtime.engine import Engine
 from bessemer.targets import get_target, missing_flags
 from bessemer.targets.target import Target
+from bessemer.tune.levels import LEVELS
 
 Progress = Callable[[str, int, int, str], None]
 LOGGER = logging.getLogger("bessemer.compiler")
@@ -49,7 +51,7 @@ class BuildOptions:
     name: str | None = None
     disable: tuple[str, ...] = ()
     verify: Any = None
-    tune: str = "default"
+    tuning: Tuning = Tuning()
     strict: bool = True
     fuse: bool = True
     threads: int | None = None
@@ -85,7 +87,7 @@ def build(
     model: Any, *, precision: str = "fp32", calibration: Any = None,
     profiles: Sequence[OptimizationProfile] | None = None,
     shapes: Mapping[str, int | Sequence[int]] | None = None,
-    target: str | Sequence[str] | None = None, threads: int | None = None, tune: str = "default",
+    target: str | Sequence[str] | None = None, threads: int | None = None, tune: str | None = None,
     budget_s: float | None = None, plugins: Iterable[type] = (), strict: bool = True,
     verify: bool | Mapping[str, np.ndarray[Any, Any]] = False, on_progress: Progress | None = None,
     logger: logging.Logger | None = None, name: str | None = None, disable: Collection[str] = (),
@@ -96,12 +98,15 @@ def build(
 
     `model` is a path, the bytes of a file, an onnx.ModelProto or a Graph. `shapes` fixes symbolic
     dimensions, by symbol or by input name. `target` names one chip or several (an engine then holds
-    a variant for each); "host" is this machine. `tune` "none" and "default" choose schedules by
-    formula. `verify` compares the graph before and after every pass on random data (or on the
-    arrays given) and rolls back a pass that changes the answer. `strict` False lets nodes whose
-    operator has no tensor expression run on the host without a warning. `disable` names passes to
-    leave out. `on_progress(stage, done, total, detail)` is told how far the build is. `threads` is
-    the number of threads the engine runs on unless told otherwise; it changes no result.
+    a variant for each); "host" is this machine. `tune` says how schedules are chosen: "none" by
+    formula, "default" times a few for each kernel that matters, "max" searches for `budget_s`
+    seconds (without one, for ten minutes); what was found is kept and used again. The default is
+    the setting BESSEMER_TUNE, else "default". `budget_s` limits the whole build. `verify` compares
+    the graph before and after every pass on random data (or on the arrays given) and rolls back a
+    pass that changes the answer. `strict` False lets nodes whose operator has no tensor expression
+    run on the host without a warning. `disable` names passes to leave out.
+    `on_progress(stage, done, total, detail)` is told how far the build is. `threads` is the number
+    of threads the engine runs on unless told otherwise; it changes no result.
     `allow_fallback=["onnxruntime"]` leaves nodes that Bessemer cannot run to ONNX Runtime, inside
     the engine; without it they are an error that lists them all. `fallback_nodes` are names of
     nodes (`*` and `?` stand for anything) that shall go there although Bessemer could run them.
@@ -112,7 +117,8 @@ def build(
     _check_options(precision, calibration, tune, budget_s, plugins)
     log = logger or LOGGER
     options = BuildOptions(
-        _targets(target), name, tuple(disable), verify or None, tune, strict, threads=threads)
+        _targets(target), name, tuple(disable), verify or None,
+        Tuning.of(tune, budget_s), strict, threads=threads)
     fallback = Fallback(tuple(allow_fallback), tuple(fallback_nodes))
     graph = import_model(model, shapes=_all_shapes(shapes), fallback=fallback,
                          keep_inputs=tuple(keep_inputs))
@@ -183,7 +189,8 @@ def _lower(imported: Graph, options: BuildOptions, constants: ConstantPool, tell
         tell("schedule", number, len(options.targets), chip.name)
         variants.append(lower_variant(graph.clone(), chip, constants, disable=options.disable,
                                       verify=options.verify, fuse=options.fuse,
-                                      ranges=options.ranges))
+                                      ranges=options.ranges,
+                                      choose=options.tuning.chooser(chip, options.threads, tell)))
         dump.variant(variants[-1])
     return graph, passes, variants
 
@@ -203,8 +210,8 @@ def pack(variants: list[Variant], passes: list[PassResult], constants: ConstantP
         memory = replace(variant.plan.memory, weights_bytes=constants.size_bytes)
         plans[variant.target.name] = replace(
             variant.plan, passes=records, memory=memory, name=options.name or variant.plan.name,
-            options={"precision": "fp32", "tune": options.tune, "disable": list(options.disable),
-                     "target": variant.target.name} | (
+            options={"precision": "fp32", "tune": options.tuning.level,
+                     "disable": list(options.disable), "target": variant.target.name} | (
                          {"threads": options.threads} if options.threads else {}) | (
                          {"offloaded": offloaded} if offloaded else {}),
             versions={"bessemer": bessemer.__version__, "llvmlite": llvmlite.__version__,
@@ -256,14 +263,14 @@ def _all_shapes(shapes: Mapping[str, int | Sequence[int]] | None
             for name, shape in (shapes or {}).items()} or None
 
 
-def _check_options(precision: str, calibration: Any, tune: str, budget_s: float | None,
+def _check_options(precision: str, calibration: Any, tune: str | None, budget_s: float | None,
                    plugins: Iterable[type]) -> None:
     if precision not in PRECISIONS:
         raise SettingsError(f"precision {precision!r} is not available; choose from {PRECISIONS}")
     if calibration is not None:
         raise SettingsError("calibration data is for lower precisions; precision is fp32")
-    if tune not in TUNING:
-        raise SettingsError(f"tune {tune!r} is not available; choose from {TUNING}")
+    if tune is not None and tune not in LEVELS:
+        raise SettingsError(f"tune {tune!r} is not available; choose from {LEVELS}")
     if budget_s is not None and budget_s <= 0:
         raise SettingsError(f"budget_s is {budget_s}; a positive number of seconds is expected")
     check_plugins(plugins)

@@ -93,6 +93,6 @@ def _options(data: EngineData, variant: str | None) -> BuildOptions:
     return BuildOptions(
         (get_target(str(plan.options.get("target", "host"))),), plan.name,
         tuple(disable) if isinstance(disable, list) else (),
-        tune=str(plan.options.get("tune", "default")), strict=False,
+        strict=False,
         threads=plan.options.get("threads"), store=False, ranges=ranges,
     )

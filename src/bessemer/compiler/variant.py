@@ -21,6 +21,7 @@ from bessemer.compiler.memory_plan import (
 )
 from bessemer.compiler.nested import lower_bodies, without_bodies
 from bessemer.compiler.symbols import Ranges, Symbols, formula
+from bessemer.compiler.tuning import Choose
 from bessemer.core.dtypes import DType, f32
 from bessemer.core.shapes import Dim, Sym, product
 from bessemer.engine.plan import (
@@ -80,7 +81,7 @@ class Variant:
 
 def lower_variant(graph: Graph, target: Target, constants: ConstantPool, *,
                   disable: Collection[str] = (), verify: Any = None, fuse: bool = True,
-                  ranges: Ranges | None = None) -> Variant:
+                  ranges: Ranges | None = None, choose: Choose | None = None) -> Variant:
     """Chooses layouts, fuses, schedules and plans the memory of a graph (which is changed)."""
     pipeline = ("dequantize-block-weights", "scan-recurrent",
                 ChooseLayouts(block=target.lanes(f32)), "place-concats")
@@ -92,11 +93,13 @@ def lower_variant(graph: Graph, target: Target, constants: ConstantPool, *,
     def lower_body(node: Node) -> dict[str, Variant]:
         return lower_bodies(
             node, lambda body: lower_variant(body, target, constants, disable=disable,
-                                             verify=verify, fuse=fuse, ranges=ranges),
+                                             verify=verify, fuse=fuse, ranges=ranges,
+                                             choose=choose),
             disable, verify)
 
     symbols = Symbols(ranges or {})
-    return _Lowering(graph, target, constants, groups, results, lower_body, symbols).run()
+    return _Lowering(
+        graph, target, constants, groups, results, lower_body, symbols, choose).run()
 
 
 def _unplace_for_host(groups: Partition) -> bool:
@@ -117,7 +120,8 @@ def _unplace_for_host(groups: Partition) -> bool:
 class _Lowering:
     def __init__(self, graph: Graph, target: Target, constants: ConstantPool, groups: Partition,
                  results: list[PassResult],
-                 lower_body: Callable[[Node], dict[str, Variant]], symbols: Symbols) -> None:
+                 lower_body: Callable[[Node], dict[str, Variant]], symbols: Symbols,
+                 choose: Choose | None = None) -> None:
         self.graph, self.target, self.constants = graph, target, constants
         self.partition, self.results = groups, results
         self.storage = StorageMap(graph, groups, symbols.hints)
@@ -132,6 +136,7 @@ class _Lowering:
         self.owner: dict[int, Any] = {}
         self.workspace_bytes = 0
         self.lower_body = lower_body
+        self.choose = choose
         self.bodies: list[Variant] = []
 
     def run(self) -> Variant:
@@ -168,6 +173,8 @@ class _Lowering:
                 drafts.append(_StepDraft(group, None))
             elif group.kind not in ("placed", "alias", "empty"):
                 drafts += [_StepDraft(group, part) for part in maker.kernels(group)]
+        if self.choose is not None:
+            self.choose([draft.kernel for draft in drafts if draft.kernel is not None])
         for draft in drafts:
             keys: list[Any] = [] if draft.group.kind == "shape" else list(draft.group.last.inputs)
             if draft.kernel is not None:

@@ -32,6 +32,15 @@ def _flag(text: str) -> bool:
     return known[text.lower()]
 
 
+def _one_of(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"is not one of {', '.join(words)}")
+        return text
+
+    return read
+
+
 def _path(text: str) -> Path:
     return Path(text).expanduser()
 
@@ -63,6 +72,15 @@ class Settings:
     )
     cache: bool = field(
         default=True, metadata=_meta(_flag, "0 turns the cache of compiled kernels off")
+    )
+    records: Path | None = field(
+        default=None,
+        metadata=_meta(_path, "file of tuning records; default: tuning.sqlite in the cache folder"),
+    )
+    tune: str | None = field(
+        default=None,
+        metadata=_meta(_one_of("none", "default", "max"),
+                       "how builds that do not say choose schedules: none, default or max"),
     )
     target: str | None = field(
         default=None, metadata=_meta(str, "target of builds that name none; default: this machine")

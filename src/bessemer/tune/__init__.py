@@ -1,0 +1,1 @@
+"""Choosing schedules: candidates, a cost model, measurement, records. Start with tuner.py."""

@@ -1,0 +1,84 @@
+"""Kernels as text that stays the same while the compiler changes: what tuning records are kept for.
+
+Names are given anew in order of appearance, so neither the names of a model's nodes nor those that
+lowering makes up matter.
+"""
+
+import hashlib
+from dataclasses import replace
+
+from bessemer.ir.printer import print_layout
+from bessemer.lower.kernel import Kernel, Operand
+from bessemer.targets.target import Target
+from bessemer.te.expr import Expr, Load, Reduce, Var, rewrite, text
+from bessemer.te.tensor import IterVar, Tensor
+
+
+def describe_kernel(kernel: Kernel) -> str:
+    """What a kernel computes, over which shapes and layouts.
+
+    Contents of constants are left out: they decide no schedule.
+    """
+    names: dict[int, Tensor] = {}
+    for number, operand in enumerate(kernel.inputs):
+        names[id(operand.tensor)] = replace(operand.tensor, name=f"i{number}")
+    stages = kernel.stages
+    for number, stage in enumerate(stages):
+        names[id(stage)] = replace(stage, name=f"s{number}")
+    lines = [_operand("in", operand, names) for operand in kernel.inputs]
+    lines += [_stage(stage, names) for stage in stages]
+    lines += [_operand("out", operand, names) for operand in kernel.outputs]
+    group = kernel.notes.get("filters_per_group")
+    if group:
+        lines.append(f"filters_per_group {group}")
+    return "\n".join(lines)
+
+
+def describe_chip(target: Target) -> str:
+    """What timings depend on of a chip."""
+    caches = "/".join(f"{size >> 10}K" for size in (
+        target.l1_bytes, target.l2_bytes, target.l3_bytes))
+    return f"{target.cpu} {target.vector_bits} {caches}"
+
+
+def kernel_key(kernel: Kernel, target: Target, threads: int) -> str:
+    """The name under which a kernel's timings are kept."""
+    content = f"{describe_chip(target)}\n{threads}\n{describe_kernel(kernel)}"
+    return hashlib.sha256(content.encode()).hexdigest()[:24]
+
+
+def _operand(role: str, operand: Operand, names: dict[int, Tensor]) -> str:
+    name = names[id(operand.tensor)].name
+    line = f"{role} {name} {operand.dtype}[{','.join(map(str, operand.shape))}]"
+    if operand.constant is not None:
+        return f"{line} constant"
+    strides = ",".join(map(str, operand.strides))
+    return f"{line} {print_layout(operand.layout)} strides {strides} offset {operand.offset}"
+
+
+def _stage(stage: Tensor, names: dict[int, Tensor]) -> str:
+    assert stage.body is not None
+    variables: dict[str, str] = {axis.name: f"a{k}" for k, axis in enumerate(stage.axes)}
+
+    def visit(node: Expr) -> Expr | None:
+        if isinstance(node, Load):
+            tensor = names.get(id(node.tensor))
+            return None if tensor is None else Load(tensor, node.indices, node.dtype, node.fill)
+        if isinstance(node, Reduce):
+            axes = tuple(IterVar(_name(variables, a.name), a.dtype, a.extent) for a in node.axes)
+            return Reduce(node.kind, node.body, axes, node.dtype, node.last)
+        if isinstance(node, Var) and node.name in variables:
+            return Var(variables[node.name], node.dtype)
+        return None
+
+    body = stage.body
+    if isinstance(body, Reduce):
+        for axis in body.axes:
+            _name(variables, axis.name)
+    axes = ",".join(f"a{k}:{axis.extent}" for k, axis in enumerate(stage.axes))
+    return f"{names[id(stage)].name}[{axes}] {stage.dtype} = {text(rewrite(body, visit))}"
+
+
+def _name(variables: dict[str, str], name: str) -> str:
+    return variables.setdefault(name, f"r{len(variables)}")
+

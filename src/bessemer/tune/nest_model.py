@@ -1,0 +1,392 @@
+"""What the loops of a kernel do, counted: instructions by kind, and bytes that miss each cache.
+
+The counts are those of one thread. They are rough: addresses are looked at from each loop by
+itself, and a cache holds what is used within a loop if it fits as a whole.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from bessemer.core.shapes import Dim, usual
+from bessemer.lower.kernel import EXPENSIVE
+from bessemer.lower.loops import Alloc, Buffer, Fma, For, Function, If, Let, Stmt, Store
+from bessemer.targets.target import Target
+from bessemer.te.expr import (
+    Binary,
+    Cast,
+    Const,
+    Expr,
+    Load,
+    Select,
+    Unary,
+    Var,
+    binary,
+    walk,
+)
+
+_LINE_BYTES = 64
+
+
+@dataclass(eq=False)
+class Loop:
+    """A loop around some accesses; `extent` is that of one thread."""
+
+    var: str
+    extent: float
+    kind: str
+    children: "list[Loop]" = field(default_factory=list)
+    accesses: "list[Access]" = field(default_factory=list)
+
+    @property
+    def is_loop(self) -> bool:
+        """True if it is a loop in the machine code."""
+        return self.kind in ("serial", "parallel") and self.extent > 1
+
+
+@dataclass(eq=False)
+class Access:
+    """A load or store of memory: which loops move its address."""
+
+    buffer: Buffer
+    moving: frozenset[str]
+    steps: dict[str, int]
+
+    def bytes_within(self, loops: list[Loop]) -> float:
+        """Bytes that the access touches while these loops run."""
+        size = self.buffer.dtype.size_bytes
+        count, dense = 1.0, 1.0
+        for loop in loops:
+            if loop.var in self.moving:
+                count *= loop.extent
+                if abs(self.steps[loop.var]) * size < _LINE_BYTES:
+                    dense *= loop.extent
+        lines = max(1.0, dense * size / _LINE_BYTES) * _LINE_BYTES
+        return min(count / dense * lines, float(_buffer_bytes(self.buffer)))
+
+
+@dataclass
+class Counts:
+    """Vector instructions of one thread, by kind, and what surrounds them."""
+
+    fma: float = 0.0
+    simple: float = 0.0
+    costly: float = 0.0
+    vector_loads: float = 0.0
+    broadcasts: float = 0.0
+    gathers: float = 0.0
+    stores: float = 0.0
+    guarded: float = 0.0
+    turns: float = 0.0
+    """Iterations of loops that are loops in the machine code."""
+    code: float = 0.0
+    """Instructions in the machine code."""
+    accumulators: int = 0
+    stack_bytes: int = 0
+    chains: float = 0.0
+    """Independent multiply-adds in the body that runs most often."""
+    depth: float = 0.0
+    """Iterations of the loop around that body."""
+    parts: int = 1
+    """Iterations of the loop that threads share."""
+    imbalance: float = 1.0
+    """The largest share of a thread by the mean share."""
+
+
+@dataclass
+class NestModel:
+    """Counts of a kernel, and the loops from which traffic is found."""
+
+    counts: Counts
+    root: Loop
+
+    def missed_bytes(self, capacity: int) -> float:
+        """Bytes that one thread fetches from beyond a cache of that size."""
+        return sum(_missed(self.root, capacity).values())
+
+
+def model_of(function: Function, target: Target, threads: int,
+             hints: Mapping[str, int] | None = None) -> NestModel:
+    """The model of a kernel on some threads; symbolic extents are the usual ones."""
+    walker = _Walker(target, threads, dict(hints or {}))
+    walker.block(function.body, _Place((), 1.0, 1.0))
+    return NestModel(walker.counts, walker.root)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a statement stands: loops around it, how often it runs, share guarded by tests."""
+
+    loops: tuple[Loop, ...]
+    weight: float
+    copies: float
+    is_guarded: bool = False
+
+
+class _Walker:
+    def __init__(self, target: Target, threads: int, hints: dict[str, int]) -> None:
+        self.target, self.threads, self.hints = target, threads, hints
+        self.counts = Counts()
+        self.root = Loop("", 1, "serial")
+        self.lets: dict[str, Expr] = {}
+        self.extents: dict[str, int] = {}
+        self._most = 0.0
+
+    def extent(self, dim: Dim) -> int:
+        return max(usual(dim, self.hints), 0)
+
+    def block(self, body: list[Stmt], place: _Place) -> None:
+        for stmt in body:
+            if isinstance(stmt, For):
+                self._loop(stmt, place)
+            elif isinstance(stmt, If):
+                self._branch(stmt, place)
+            elif isinstance(stmt, Let):
+                self.lets[stmt.var.name] = stmt.value
+            elif isinstance(stmt, Alloc):
+                self._alloc(stmt.buffer)
+            elif isinstance(stmt, Store):
+                self._store(stmt, place)
+
+    def _loop(self, stmt: For, place: _Place) -> None:
+        whole = self.extent(stmt.extent)
+        if not whole:
+            return
+        loops = self._digits(stmt, whole)
+        steps, copies = float(math.prod(loop.extent for loop in loops)), place.copies
+        if stmt.kind == "parallel":
+            steps = float(-(-whole // self.threads))
+            self.counts.parts = max(self.counts.parts, whole)
+            self.counts.imbalance = max(self.counts.imbalance, steps * self.threads / whole)
+        elif stmt.kind == "unroll":
+            copies *= whole
+        elif stmt.kind == "vector":
+            steps = float(-(-whole // self._lanes(stmt)))
+            copies *= steps
+        outside = place.loops
+        for loop in loops:
+            (outside[-1] if outside else self.root).children.append(loop)
+            outside = (*outside, loop)
+        if stmt.kind in ("serial", "parallel") and whole > 1:
+            self.counts.turns += place.weight * steps
+        self.block(stmt.body, replace(
+            place, loops=outside, weight=place.weight * steps, copies=copies))
+
+    def _digits(self, stmt: For, whole: int) -> list[Loop]:
+        """A fused loop as those it was made of, for one thread: `a = v // 4` and `b = v % 4`."""
+        digits = [(stmt.var.name, whole)]
+        for let in stmt.body:
+            if not isinstance(let, Let):
+                break
+            value = let.value
+            if not (isinstance(value, Binary) and isinstance(value.a, Var) and isinstance(
+                    value.b, Const) and value.op in ("//", "%") and value.b.value):
+                continue
+            count = int(value.b.value)
+            at = next((k for k, (name, _) in enumerate(digits) if name == value.a.name), None)
+            if at is None:
+                continue
+            name, extent = digits[at]
+            inner = f"{name} % {count}"
+            digits[at: at + 1] = [(f"{name} // {count}", -(-extent // count)),
+                                  (inner, min(count, extent))]
+            high, low = (Var(digits[at][0]), Var(inner))
+            self.lets[name] = binary("+", binary("*", high, count), low)
+        loops, shares = [], float(self.threads if stmt.kind == "parallel" else 1)
+        for name, extent in digits:
+            self.extents[name] = extent
+            loops.append(Loop(name, max(extent / shares, 1.0), stmt.kind))
+            shares = max(shares / extent, 1.0)
+        return loops
+
+    def _lanes(self, stmt: For) -> int:
+        for inner in stmt.body:
+            if isinstance(inner, Store):
+                return self.target.lanes(inner.buffer.dtype)
+        return self.target.vector_bits // 32
+
+    def _branch(self, stmt: If, place: _Place) -> None:
+        condition = stmt.condition
+        share = 1.0
+        if isinstance(condition, Binary) and condition.op == "==":
+            names = [v.name for v in walk(condition) if isinstance(v, Var)]
+            share = 1.0 / max([self.extents.get(name, 1) for name in names] or [1])
+        self.block(stmt.body, replace(place, weight=place.weight * share,
+                                      is_guarded=share == 1.0 or place.is_guarded))
+        rest = 1.0 - share if stmt.otherwise else 0.0
+        if rest:
+            self.block(stmt.otherwise, replace(place, weight=place.weight * rest))
+
+    def _alloc(self, buffer: Buffer) -> None:
+        if buffer.scope == "register":
+            wide = self.extent(buffer.shape[-1]) if buffer.shape else 1
+            lanes = self.target.lanes(buffer.dtype)
+            count = math.prod(map(self.extent, buffer.shape)) // max(wide, 1) * -(-wide // lanes)
+            self.counts.accumulators = max(self.counts.accumulators, count)
+        elif buffer.scope == "stack":
+            self.counts.stack_bytes += buffer.size_bytes
+
+    def _store(self, stmt: Store, place: _Place) -> None:
+        counts, weight = self.counts, place.weight
+        fma = simple = costly = 0
+        for node in walk(stmt.value):
+            if isinstance(node, Load):
+                if node.tensor.scope != "register":
+                    self._access(node.tensor, node.indices, place, False)
+            elif isinstance(node, Fma):
+                fma += 1
+            elif isinstance(node, Unary | Binary | Select) and node.dtype.is_float:
+                costly += getattr(node, "op", "") in EXPENSIVE
+                simple += getattr(node, "op", "") not in EXPENSIVE
+        counts.fma += fma * weight
+        counts.simple += simple * weight
+        counts.costly += costly * weight
+        counts.guarded += weight * place.is_guarded
+        counts.code += (fma + simple + 10 * costly) * place.copies
+        if stmt.buffer.scope != "register":
+            self._access(stmt.buffer, stmt.indices, place, True)
+        if fma * weight > self._most:
+            self._most = fma * weight
+            unrolled = [loop for loop in place.loops if loop.kind == "unroll"]
+            moving = self._moving(stmt.buffer, stmt.indices, place)
+            counts.chains = math.prod(lp.extent for lp in unrolled if lp.var in moving)
+            serial = [loop.extent for loop in place.loops if loop.is_loop]
+            counts.depth = serial[-1] if serial else 1
+
+    def _access(self, buffer: Buffer, indices: tuple[Expr, ...], place: _Place, is_store: bool
+                ) -> None:
+        steps = self._moving(buffer, indices, place)
+        access = Access(buffer, frozenset(steps), steps)
+        (place.loops[-1] if place.loops else self.root).accesses.append(access)
+        count, copies = place.weight, place.copies
+        kind = "broadcast"
+        for loop in place.loops:
+            if loop.kind == "unroll" and loop.var not in steps:
+                count /= loop.extent  # one load serves all copies
+                copies /= loop.extent
+            if loop.kind == "vector" and loop.var in steps:
+                kind = "vector" if abs(steps[loop.var]) == 1 else "gather"
+        counts = self.counts
+        counts.code += copies
+        if is_store:
+            counts.stores += count
+        elif kind == "vector":
+            counts.vector_loads += count
+        elif kind == "gather":
+            counts.gathers += count
+        else:
+            counts.broadcasts += count
+
+    def _moving(self, buffer: Buffer, indices: tuple[Expr, ...], place: _Place) -> dict[str, int]:
+        """The loops that move an address, and by how many elements in one iteration."""
+        strides = [self.extent(stride) for stride in buffer.strides]
+
+        def address(values: dict[str, int]) -> int:
+            memo: dict[str, int] = {}
+            return sum(self._value(index, values, memo) * stride
+                       for index, stride in zip(indices, strides, strict=True))
+
+        used = self._names(indices)
+        base = address({})
+        steps = {}
+        for loop in place.loops:
+            if loop.var not in used:
+                continue
+            last = self.extents[loop.var] - 1
+            step = address({loop.var: min(1, last)}) - base
+            if not step and last > 1:
+                step = -(-(address({loop.var: last}) - base) // last)
+            if step:
+                steps[loop.var] = step
+        return steps
+
+    def _names(self, indices: tuple[Expr, ...]) -> set[str]:
+        found: set[str] = set()
+        todo: list[Expr] = list(indices)
+        while todo:
+            for node in walk(todo.pop()):
+                if isinstance(node, Var) and node.name not in found:
+                    found.add(node.name)
+                    if node.name in self.lets:
+                        todo.append(self.lets[node.name])
+        return found
+
+    def _value(self, expr: Expr, values: dict[str, int], memo: dict[str, int]) -> int:
+        """An index where all loop variables but those given are 0."""
+        match expr:
+            case Const(value=value):
+                return int(value)
+            case Var(name=name):
+                if name in values:
+                    return values[name]
+                if name in self.lets:
+                    if name not in memo:
+                        memo[name] = self._value(self.lets[name], values, memo)
+                    return memo[name]
+                return self.hints.get(name, 0)
+            case Binary(op=op, a=a, b=b):
+                return _apply(op, self._value(a, values, memo), self._value(b, values, memo))
+            case Cast(a=a):
+                return self._value(a, values, memo)
+            case Select(condition=condition, a=a, b=b):
+                return self._value(a if self._value(condition, values, memo) else b, values, memo)
+        return 0  # read from memory: a table
+
+
+_OPERATIONS: dict[str, Callable[[int, int], int]] = {
+    "+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b,
+    "//": lambda a, b: a // b if b else 0, "%": lambda a, b: a % b if b else 0,
+    "min": min, "max": max, "<": lambda a, b: int(a < b), "<=": lambda a, b: int(a <= b),
+    ">": lambda a, b: int(a > b), ">=": lambda a, b: int(a >= b), "==": lambda a, b: int(a == b),
+    "!=": lambda a, b: int(a != b), "&": lambda a, b: a & b, "|": lambda a, b: a | b,
+}  # fmt: skip
+
+
+def _apply(op: str, a: int, b: int) -> int:
+    operation = _OPERATIONS.get(op)
+    return operation(a, b) if operation is not None else 0
+
+
+def _buffer_bytes(buffer: Buffer) -> float:
+    return math.prod(usual(dim, {}) for dim in buffer.shape) * buffer.dtype.size_bytes
+
+
+def _within(loop: Loop, above: list[Loop]) -> dict[int, float]:
+    """Bytes of each buffer that are touched while a loop runs once through."""
+    found: dict[int, float] = {}
+    chain = [*above, loop]
+    for access in loop.accesses:
+        key = id(access.buffer)
+        found[key] = max(found.get(key, 0.0), access.bytes_within(chain))
+    for child in loop.children:
+        for key, size in _within(child, chain).items():
+            found[key] = max(found.get(key, 0.0), size)
+    return found
+
+
+def _missed(loop: Loop, capacity: int) -> dict[int, float]:
+    """Bytes of each buffer fetched while a loop runs once through, its accesses inside."""
+    whole = _within(loop, [])
+    if sum(whole.values()) <= capacity:
+        return whole
+    inner: dict[int, float] = {}
+    for access in loop.accesses:
+        key = id(access.buffer)
+        inner[key] = max(inner.get(key, 0.0), access.bytes_within([]))
+    for child in loop.children:
+        for key, size in _missed(child, capacity).items():
+            inner[key] = inner.get(key, 0.0) + size
+    stays = sum(inner.values()) <= capacity
+    moving = _moved_by(loop)
+    return {key: size * (loop.extent if key in moving or not stays else 1)
+            for key, size in inner.items()}
+
+
+def _moved_by(loop: Loop) -> set[int]:
+    found: set[int] = set()
+    todo = [loop]
+    while todo:
+        at = todo.pop()
+        found |= {id(access.buffer) for access in at.accesses if loop.var in access.moving}
+        todo += at.children
+    return found

@@ -1,0 +1,263 @@
+"""Chooses the schedule of each kernel of a network: from records, else by searching and timing.
+
+The schedule that the formula gives is always among those timed, and is replaced only by one that
+was clearly faster side by side. Candidates come in an order that does not depend on the budget, so
+a larger budget tries the same ones and more.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bessemer.core.errors import CodegenError
+from bessemer.lower.kernel import Kernel
+from bessemer.schedule.rule import Scheduled
+from bessemer.targets.target import Target
+from bessemer.tune.cost_model import CostModel, shipped_model
+from bessemer.tune.features import NAMES, estimated_seconds, features_of
+from bessemer.tune.operands import Array
+from bessemer.tune.records import Records, Trial
+from bessemer.tune.session import Built, Session, can_measure
+from bessemer.tune.space import Candidate, Space
+
+_LOG = logging.getLogger("bessemer.tune")
+
+DEFAULT_SECONDS = 25.0
+"""How long "default" may search where no budget is given."""
+MAX_SECONDS = 600.0
+"""How long "max" searches where no budget is given, unless it finds nothing more before."""
+
+CLEAR_WIN = 0.975
+"""A schedule takes the place of the formula's if its time is below this share."""
+NOISY_WIN = 0.88
+"""The same where the machine was disturbed while it was timed."""
+MOST_CODE = 1500
+"""Instructions of a candidate: more take long to compile and do not fit the instruction cache."""
+
+_POOL = {"default": 48, "max": 160}
+_BATCH = {"default": 4, "max": 8}
+_SMALL_SHARE = 0.004
+_SMALL_SECONDS = 4e-6
+_CONVERGED = 3
+
+OnProgress = Callable[[int, int, str], None]
+"""Called with kernels done, kernels in all, and a remark."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard to search: the level, and when to end (`time.perf_counter`)."""
+
+    level: str
+    seconds: float
+    deadline: float
+
+    @staticmethod
+    def of(level: str, budget_s: float | None, started: float) -> "Effort":
+        """The effort of a build that began at `started`."""
+        now = time.perf_counter()
+        if budget_s is None:
+            seconds = MAX_SECONDS if level == "max" else DEFAULT_SECONDS
+            return Effort(level, seconds, now + seconds)
+        # What follows, compiling what is missing and packing constants, takes time as well.
+        rest = 0.3 + 0.3 * (now - started)
+        return Effort(level, budget_s, started + budget_s - rest)
+
+    @property
+    def left(self) -> float:
+        """Seconds until the end."""
+        return self.deadline - time.perf_counter()
+
+    @property
+    def wanted(self) -> float:
+        """What a kernel's record must say was spent on it, for the search to be skipped."""
+        return 1.0 if self.level == "default" else max(self.seconds, 2.0)
+
+
+@dataclass(eq=False)
+class Entry:
+    """One distinct kernel: how often it runs, its formula's schedule, what was found."""
+
+    kernel: Kernel
+    default: Built
+    key: str
+    seconds: float
+    count: int = 1
+    trials: list[Trial] = field(default_factory=list)
+    fruitless: int = 0
+
+    @property
+    def base(self) -> str:
+        """The formula's schedule as records name it."""
+        return str(self.default.candidate)
+
+    @property
+    def best(self) -> Candidate:
+        """The schedule to use, by the trials beside the formula's schedule."""
+        return decide(self.trials, self.default.candidate)
+
+    @property
+    def ratio(self) -> float:
+        """Time of the best by that of the formula's."""
+        best = self.best
+        return next((t.ratio for t in self.trials if t.base == self.base
+                     and t.candidate == best), 1.0)
+
+
+def decide(trials: Sequence[Trial], default: Candidate) -> Candidate:
+    """The fastest schedule that clearly beats the default, else the default."""
+    base = str(default)
+    wins = [(trial.ratio, trial.rule, trial.knobs, trial) for trial in trials
+            if trial.base == base and not trial.wrong
+            and trial.ratio < (CLEAR_WIN if trial.clean else NOISY_WIN)]
+    return min(wins)[3].candidate if wins else default
+
+
+class Tuner:
+    """Searches schedules for all kernels of a network on this machine."""
+
+    def __init__(self, target: Target, threads: int, effort: Effort, records: Records, *,
+                 model: CostModel | None = None, on_progress: OnProgress | None = None) -> None:
+        self.target, self.threads, self.effort, self.records = target, threads, effort, records
+        self.model = model or shipped_model()
+        self.tell = on_progress or (lambda done, total, remark: None)
+
+    def choose(self, kernels: Sequence[tuple[Kernel, Scheduled]]) -> list[Scheduled]:
+        """The schedule for each kernel, given the formula's."""
+        with Session(self.target, self.threads, self.records) as session:
+            entries: dict[str, Entry] = {}
+            names = [self._enter(session, entries, *pair) for pair in kernels]
+            todo = [entry for entry in entries.values()
+                    if self.records.effort(entry.key, entry.base) < self.effort.wanted]
+            if todo:
+                self._search(session, self._worthy(list(entries.values()), todo))
+            for entry in todo:
+                self.records.set_effort(entry.key, entry.base, self.effort.wanted)
+        return [self._chosen(entries.get(name), kernel, default)
+                for name, (kernel, default) in zip(names, kernels, strict=True)]
+
+    def _enter(self, session: Session, entries: dict[str, Entry], kernel: Kernel,
+               default: Scheduled) -> str:
+        """Adds a kernel to those it equals; its name, empty if it cannot be timed."""
+        if not can_measure(kernel):
+            return ""
+        key = session.key(kernel)
+        if key in entries:
+            entries[key].count += 1
+            return key
+        features = features_of(kernel, default, self.target, self.threads)
+        entries[key] = Entry(
+            kernel, Built(Candidate.of(default.rule, default.knobs), default), key,
+            float(estimated_seconds(features)), trials=self.records.trials(key))
+        return key
+
+    def _chosen(self, entry: Entry | None, kernel: Kernel, default: Scheduled) -> Scheduled:
+        if entry is None or entry.best == entry.default.candidate:
+            return default
+        made = Space(kernel, self.target).loops(entry.best, verify=True)
+        return made or default
+
+    def _worthy(self, entries: Sequence[Entry], todo: Sequence[Entry]) -> list[Entry]:
+        """The kernels worth searching, those that take the largest share of the time first."""
+        total = sum(entry.count * entry.seconds for entry in entries)
+        worthy = [entry for entry in todo if entry.seconds >= _SMALL_SECONDS
+                  and entry.count * entry.seconds >= _SMALL_SHARE * total]
+        return sorted(worthy, key=lambda entry: (-entry.count * entry.seconds, entry.key))
+
+    def _search(self, session: Session, entries: list[Entry]) -> None:
+        """Turns over the kernels; one turn for "default", until nothing is found for "max"."""
+        searches = {id(entry): self._batches(entry) for entry in entries}
+        turn, open_ = 0, list(entries)
+        while open_ and (turn == 0 or self.effort.level == "max"):
+            turn += 1
+            for number, entry in enumerate(list(open_)):
+                batch = next(searches[id(entry)], None)
+                if batch is None or entry.fruitless >= _CONVERGED:
+                    open_.remove(entry)
+                    continue
+                if not self._affordable(session, len(batch)):
+                    return
+                self._measure(session, entry, batch)
+                done = number + 1 if turn == 1 else len(entries) - len(open_)
+                self.tell(done, len(entries), self._remark(entry))
+
+    def _affordable(self, session: Session, count: int) -> bool:
+        """True if a batch ends in time."""
+        return self.effort.left > (count + 1) * (session.compile_seconds + 0.02) + 0.2
+
+    def _remark(self, entry: Entry) -> str:
+        return (f"{entry.kernel.name}: {entry.best.rule}, {entry.ratio:.0%} of the formula's time; "
+                f"{max(self.effort.left, 0):.0f} s left")
+
+    def _measure(self, session: Session, entry: Entry, batch: list[Built]) -> None:
+        before = entry.ratio
+        try:
+            found = session.measure(entry.kernel, [entry.default, *batch],
+                                    min(1.5, max(self.effort.left, 0.1)))
+        except CodegenError as error:
+            _LOG.error("internal error: kernel %s: %s", entry.kernel.name, error)
+            entry.fruitless = _CONVERGED
+            return
+        known = {(t.base, t.rule, t.knobs): t for t in (*entry.trials, *found)}
+        entry.trials = list(known.values())
+        entry.fruitless = 0 if entry.ratio < before - 0.01 else entry.fruitless + 1
+
+    # -- candidates -------------------------------------------------------------------------------
+
+    def _batches(self, entry: Entry) -> Iterator[list[Built]]:
+        """What to time next, without end while there is anything new."""
+        rng = np.random.default_rng(int(entry.key[:12], 16))
+        space = Space(entry.kernel, self.target)
+        tried = {trial.candidate for trial in entry.trials if trial.base == entry.base}
+        tried.add(entry.default.candidate)
+        level = self.effort.level
+        while True:
+            pool = self._pool(entry, space, tried, rng, _POOL[level])
+            if not pool:
+                return
+            scores = self.model.scores(np.stack([features for _, features in pool]))
+            best = [pool[k][0] for k in np.argsort(scores, kind="stable")]
+            batch = []
+            for built in best:
+                made = space.loops(built.candidate, verify=True)
+                if made is not None:
+                    batch.append(Built(built.candidate, made))
+                if len(batch) == _BATCH[level]:
+                    break
+            tried |= {built.candidate for built in batch}
+            yield batch
+
+    def _pool(self, entry: Entry, space: Space, tried: set[Candidate], rng: np.random.Generator,
+              size: int) -> list[tuple[Built, Array]]:
+        """New candidates with their features: seeds, children of the best so far, random ones."""
+        seen = set(tried)
+        pool: list[tuple[Built, Array]] = []
+        for number, candidate in enumerate(self._ideas(entry, space, rng)):
+            if len(pool) >= size or number > 6 * size:
+                break
+            if candidate in seen:
+                continue
+            seen.add(candidate)
+            made = space.loops(candidate)
+            if made is None:
+                continue
+            features = features_of(entry.kernel, made, self.target, self.threads)
+            if features[NAMES.index("code")] <= np.log2(MOST_CODE):
+                pool.append((Built(candidate, made), features))
+        return pool
+
+    def _ideas(self, entry: Entry, space: Space, rng: np.random.Generator) -> Iterator[Candidate]:
+        """Candidates in the order in which they are looked at."""
+        yield from space.seeds()
+        trials = sorted((t for t in entry.trials if not t.wrong), key=lambda t: t.ratio)[:6]
+        parents = [trial.candidate for trial in trials if trial.rule in space.knobs]
+        random = space.randoms(rng)
+        while True:
+            yield next(random)
+            if parents:
+                one, other = (parents[int(k)] for k in rng.integers(len(parents), size=2))
+                yield space.mutate(one, rng)
+                yield space.mutate(space.cross(one, other, rng), rng)
