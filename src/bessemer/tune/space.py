@@ -127,12 +127,13 @@ class Space:
               ) -> Scheduled | None:
         """The loops of a candidate; None if the rule cannot make them or they need too much.
 
+        Records may name rules that do not apply here and knobs that rules no longer have.
         Raises: VerifyError if the rule made loops that are not sound.
         """
         rule = next((rule for rule in self.rules if rule.name == candidate.rule), None)
-        if rule is None:
-            return None
         knobs = dict(candidate.knobs)
+        if rule is None or set(knobs) != set(self.defaults[rule.name]) | set(self.knobs[rule.name]):
+            return None
         try:
             made = apply_rule(rule, self.kernel, self.target, name, knobs, verify=verify)
         except ScheduleError:

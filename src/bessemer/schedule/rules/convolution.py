@@ -133,6 +133,15 @@ class Convolution(Rule):
             "share": ("filters", "pixels"), "unroll": (1, 4, 8, 16),
             "prefetch": (0, 1024, 2048, 4096)}
 
+    def seeds(self, kernel: Kernel, target: Target) -> list[Knobs]:
+        shape, registers = self._shape(kernel), target.vector_registers
+        limit = self._max_vectors(kernel, shape, target.lanes(f32))
+        tiles = ((1, 6, 4), (1, 14, 2), (1, 10, 2), (1, 12, 2), (2, 7, 2), (2, 6, 2), (1, 6, 2),
+                 (1, 4, 3))
+        return [{"rows": rows, "pixels": pixels, "vectors": vectors} for rows, pixels, vectors
+                in tiles if rows <= shape.rows and pixels <= shape.columns and vectors <= limit
+                and rows * pixels * vectors + vectors + 1 <= registers]
+
     def default(self, kernel: Kernel, target: Target) -> Knobs:
         shape = self._shape(kernel)
         lanes, registers = target.lanes(f32), target.vector_registers
