@@ -115,6 +115,12 @@ CASES = {
         lambda v: convolution(v, 1, 3, 64, 75, 75, 3, stride=2, planar=True),
         lambda v: convolution(v, 1, 64, 64, 5, 7, 3, pad=1, group=2),
     ],
+    "winograd": [
+        lambda v: convolution(v, 1, 32, 48, 7, 7, 3, pad=1),
+        lambda v: convolution(v, 2, 33, 70, 13, 11, 3, pad=1, out_halo=1),
+        lambda v: convolution(v, 3, 20, 17, 9, 8, 3),
+        lambda v: convolution(v, 1, 48, 96, 17, 35, 3, pad=1),
+    ],
     "window": [
         lambda v: convolution(v, 2, 40, 40, 9, 10, 3, pad=1, group=40, out_halo=2),
         lambda v: convolution(v, 1, 16, 16, 11, 7, 5, stride=2, pad=2, group=16),
@@ -123,6 +129,7 @@ CASES = {
     "matmul": [
         lambda v: product(13, 37, 29), lambda v: product(1, 100, 33), lambda v: product(7, 16, 8),
         lambda v: product(5, 19, 23, constant=False, batch=(3,)),
+        lambda v: product(50, 250, 310),  # weights so large that each block asks for the next one
         lambda v: product(40, 130, 20, batch=(2,)), lambda v: transposed_product(3, 35, 17),
     ],
     "rowwise": [lambda v: softmax((5, 37), -1), lambda v: softmax((2, 7, 3, 19), 1)],

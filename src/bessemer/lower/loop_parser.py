@@ -17,6 +17,7 @@ from bessemer.lower.loops import (
     If,
     LaneReduce,
     Let,
+    Prefetch,
     Stmt,
     Store,
     dense_strides,
@@ -30,6 +31,7 @@ _NOTE = re.compile(r"note (?P<key>\w+) = (?P<value>.*)$")
 _FOR = re.compile(rf"for (?P<name>{_NAME}) in (?P<extent>\S+)(?: (?P<kind>\w+))?:$")
 _IF = re.compile(r"if (?P<condition>.*):$")
 _ALLOC = re.compile(r"alloc (?P<buffer>.*)$")
+_PREFETCH = re.compile(rf"prefetch (?P<place>{_NAME}\[.*)$")
 _STORE = re.compile(rf"(?P<name>{_NAME})\[")
 _LET = re.compile(rf"(?P<name>{_NAME}) = (?P<value>.*)$")
 _NUMBERS = r"\[(?P<{}>[^\[\]]*)\]"
@@ -166,6 +168,13 @@ class _Reader:
         if match := _ALLOC.match(line):
             self.at += 1
             return Alloc(self.buffer(match["buffer"]))
+        if match := _PREFETCH.match(line):
+            parser = self.parser(match["place"])
+            buffer: Buffer = parser.tensor(parser.take()[1])
+            indices, _ = parser.indices()
+            parser.end()
+            self.at += 1
+            return Prefetch(buffer, indices)
         if _STORE.match(line):
             return self.store(line)
         if match := _LET.match(line):

@@ -16,6 +16,7 @@ from bessemer.lower.loops import (
     If,
     LaneReduce,
     Let,
+    Prefetch,
     Stmt,
     Store,
     statement_text,
@@ -94,6 +95,8 @@ class _Checker:
                     if condition.dtype != boolean:
                         self.fault(f"the condition is {condition.dtype}")
                     self.branch(stmt)
+                case Prefetch(buffer=buffer, indices=indices):
+                    self.prefetch(buffer, indices)
                 case Alloc(buffer=buffer):
                     if buffer.scope == "global":
                         self.fault(f"{buffer.name} is allocated with scope global")
@@ -145,6 +148,15 @@ class _Checker:
         self.expression(value)
         if value.dtype != buffer.dtype:
             self.fault(f"{buffer.name} holds {buffer.dtype}, the value is {value.dtype}")
+
+    def prefetch(self, buffer: Buffer, indices: tuple[Expr, ...]) -> None:
+        """A place that is asked for need not be inside of the buffer."""
+        if self.buffers.get(buffer.name) is not buffer or buffer.scope != "global":
+            self.fault(f"{buffer.name} is no argument that could be asked for")
+        if len(indices) != len(buffer.shape):
+            self.fault(f"{buffer.name} has rank {len(buffer.shape)}, got {len(indices)} indices")
+        for index in indices:
+            self.expression(index)
 
     # -- expressions ----------------------------------------------------------------------------
 

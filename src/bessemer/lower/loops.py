@@ -159,7 +159,15 @@ class Alloc:
     buffer: Buffer
 
 
-Stmt = For | Let | Store | If | Alloc
+@dataclass(eq=False)
+class Prefetch:
+    """Asks for the cache line of an element, which may lie outside of the buffer; no more."""
+
+    buffer: Buffer
+    indices: tuple[Expr, ...]
+
+
+Stmt = For | Let | Store | If | Alloc | Prefetch
 
 
 @dataclass(eq=False)
@@ -204,6 +212,8 @@ def _lines(body: list[Stmt], depth: int) -> Iterator[str]:
                     yield from _lines(otherwise, depth + 1)
             case Alloc(buffer=buffer):
                 yield f"{pad}alloc {buffer}"
+            case Prefetch(buffer=buffer, indices=indices):
+                yield f"{pad}prefetch {buffer.name}[{', '.join(map(text, indices))}]"
 
 
 def statement_text(stmt: Stmt) -> str:
@@ -228,6 +238,8 @@ def expressions(body: list[Stmt]) -> Iterator[Expr]:
         if isinstance(stmt, Store):
             yield from stmt.indices
             yield stmt.value
+        elif isinstance(stmt, Prefetch):
+            yield from stmt.indices
         elif isinstance(stmt, Let):
             yield stmt.value
         elif isinstance(stmt, If):

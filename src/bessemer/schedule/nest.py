@@ -9,12 +9,24 @@ from dataclasses import dataclass, field, replace
 
 from bessemer.core.dtypes import DType, bf16, boolean, f16, f32, i64
 from bessemer.core.errors import ScheduleError
-from bessemer.core.shapes import Dim, Sym, is_static
+from bessemer.core.shapes import Dim, Sym, is_static, usual
 from bessemer.lower.affine import Range
 from bessemer.lower.kernel import Operand, product_of_loads
-from bessemer.lower.loops import Alloc, Buffer, Fma, For, If, LaneReduce, Let, Stmt, Store, static
-from bessemer.schedule.memory import Axes, Memory
-from bessemer.schedule.schedule import Schedule, Split, tiles_of
+from bessemer.lower.loops import (
+    Alloc,
+    Buffer,
+    Fma,
+    For,
+    If,
+    LaneReduce,
+    Let,
+    Prefetch,
+    Stmt,
+    Store,
+    static,
+)
+from bessemer.schedule.memory import Axes, Memory, physical
+from bessemer.schedule.schedule import Schedule, Split, Stream, tiles_of
 from bessemer.te.expr import (
     Binary,
     Expr,
@@ -27,10 +39,14 @@ from bessemer.te.expr import (
     equal,
     extent,
     isnan,
+    loads,
     where,
 )
 from bessemer.te.interpreter import extreme
 from bessemer.te.tensor import Tensor
+
+LINE_BYTES = 64
+"""A cache line, of all our targets."""
 
 MAX_STACK_BYTES = 192 * 1024
 """Scratch of one thread; its stack has at least a megabyte."""
@@ -127,7 +143,7 @@ class Nest:
         if kind == "serial" and name not in self.schedule.fuses and len(regions) > 1:
             result: list[Stmt] = []
             for start, end, inner in regions:
-                body = self._loops(rest, inner.bind(name, var + start), leaf)
+                body = self._inside(name, rest, inner.bind(name, var + start), leaf)
                 result.append(For(var, end - start, kind, body))
             return result
         bound = env.bind(name, var)
@@ -156,10 +172,47 @@ class Nest:
             return [Let(first, value // count), Let(second, value % count), *body]
         regions = self._regions(name, self._size(name, env), env)
         if len(regions) == 1:
-            return self._loops(rest, regions[0][2], leaf)
+            return self._inside(name, rest, regions[0][2], leaf)
         (_, end, low), (_, _, high) = regions
         return [If(value < extent(end), self._loops(rest, low, leaf),
                    self._loops(rest, high, leaf))]
+
+    def _inside(self, name: str, rest: Sequence[str], env: _Env, leaf: Leaf) -> list[Stmt]:
+        """The body of a serial loop: what it asks for ahead, and the loops inside."""
+        asked = [stmt for tensor, stream in self.schedule.streams.items() if stream.inner == name
+                 for stmt in self._ask(tensor, stream, env)]
+        return [*asked, *self._loops(rest, env, leaf)]
+
+    def _ask(self, tensor: str, stream: Stream, env: _Env) -> list[Stmt]:
+        """Prefetches of this iteration's part of the next block."""
+        assert self.stage.body is not None
+        load = next(node for node in loads(self.stage.body) if node.tensor.name == tensor)
+        operand = self.memory.kernel.operand(load.tensor)
+        turns = self._size(stream.outer, env) if stream.outer != stream.inner else 1
+        steps = self._size(stream.inner, env)
+        if operand is None or not isinstance(steps, int):
+            return []
+        line = LINE_BYTES // operand.dtype.size_bytes
+        total = steps * (turns if isinstance(turns, int) else usual(turns))
+        each = -(-stream.count // (line * total))
+        turn: Expr = env.values[stream.outer]
+        if stream.outer == stream.inner:
+            turn = const(0, i64)
+        place = (turn * steps + env.values[stream.inner]) * (each * line)
+        after = env.bind(stream.block, env.values[stream.block] + 1)
+        start = self._start(stream.block, after)
+        indices = physical(operand.layout, tuple(
+            self.memory.expression(index, start) for index in load.indices))
+        buffer = self.memory.buffer(operand)
+        return [Prefetch(buffer, (*indices[:-1], indices[-1] + place + extent(k * line)))
+                for k in range(each)]
+
+    def _start(self, block: str, env: _Env) -> Axes:
+        """The index variables at the first element of a block: all other reductions are at 0."""
+        order = self.schedule.order
+        for name in order[order.index(block) + 1:]:
+            env = env.bind(name, const(0, i64))
+        return self._axes(env)
 
     def _has_regions(self, name: str, env: _Env) -> bool:
         return len(self._regions(name, self._size(name, env), env)) > 1 or \
@@ -330,9 +383,21 @@ class Nest:
         accumulator = _Accumulator(self, body, shape, "register" if fast else "stack", kept, lanes)
         spread = spatial if lanes in spatial or not lanes else [*spatial, lanes]
         return [*accumulator.declare(),
-                *self._loops(spread, env, accumulator.initialise),
+                *self._either(env, False, spread, accumulator.initialise, accumulator.resume),
                 *self._loops(self._inner, env, accumulator.update),
-                *self._loops(spatial, env, accumulator.finish)]
+                *self._either(env, True, spatial, accumulator.finish, accumulator.suspend)]
+
+    def _either(self, env: _Env, last: bool, names: Sequence[str], at_end: Leaf, between: Leaf
+                ) -> list[Stmt]:
+        """One side at the first (or last) turn of the reduction loops outside the accumulators."""
+        condition: Expr | None = None
+        for name in self._outer_reducing:
+            goal = self._size(name, env) - 1 if last else 0
+            test = equal(env.values[name], extent(goal))
+            condition = test if condition is None else condition & test
+        loops = self._loops(names, env, at_end)
+        return loops if condition is None else [If(condition, loops,
+                                                   self._loops(names, env, between))]
 
 
 @dataclass(eq=False)
@@ -365,32 +430,20 @@ class _Accumulator:
         last: Expr = env.values[self.lanes] if self.lanes in env.values else const(0, i64)
         return (*(env.values[name] for name in self.kept), last)
 
-    def _outer(self, env: _Env, last: bool) -> Expr | None:
-        """The condition that the reduction loops outside the accumulators are at an end."""
-        condition: Expr | None = None
-        for name in self.nest._outer_reducing:
-            goal = self.nest._size(name, env) - 1 if last else 0
-            test = equal(env.values[name], extent(goal))
-            condition = test if condition is None else condition & test
-        return condition
-
     def initialise(self, env: _Env) -> list[Stmt]:
-        """Neutral element, or the partial result of an outer reduction loop."""
+        """Neutral element."""
         index = self._index(env)
         start: list[Stmt] = [Store(self.value, index, neutral(self.body.kind, self.value.dtype))]
         if self.is_arg:
             start.append(Store(self.position, index, const(0, i64)))
-        first = self._outer(env, last=False)
-        if first is None:
-            return start
-        partial = self._partial(env)
-        return [If(first, start, [Store(self.value, index, partial)])]
+        return start
 
-    def _partial(self, env: _Env) -> Load:
-        stores = self._raw_store(env, const(0, self.value.dtype))
-        store = stores[0]
+    def resume(self, env: _Env) -> list[Stmt]:
+        """The partial result of an outer reduction loop, from where the result will be."""
+        (store,) = self._raw_store(env, const(0, self.value.dtype))
         assert isinstance(store, Store)
-        return Load(store.buffer, store.indices, store.buffer.dtype)
+        partial = Load(store.buffer, store.indices, store.buffer.dtype)
+        return self.nest._guarded([Store(self.value, self._index(env), partial)], env, False)
 
     def _raw_store(self, env: _Env, value: Expr) -> list[Stmt]:
         operand = self.nest.outputs[0]
@@ -440,11 +493,12 @@ class _Accumulator:
             result = Load(self.value, index, self.value.dtype)
         if not self.is_arg:
             result = cast(result, self.body.dtype)
-        done = self.nest._outputs(env, result)
-        last = self._outer(env, last=True)
-        if last is not None:
-            done = [If(last, done, self._raw_store(env, result))]
-        return self.nest._guarded(done, env, False)
+        return self.nest._guarded(self.nest._outputs(env, result), env, False)
+
+    def suspend(self, env: _Env) -> list[Stmt]:
+        """Keeps a partial result where the result will be."""
+        result = Load(self.value, self._index(env), self.value.dtype)
+        return self.nest._guarded(self._raw_store(env, result), env, False)
 
 
 def replace_padding(axes: Axes) -> Axes:

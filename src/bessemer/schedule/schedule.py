@@ -40,6 +40,19 @@ class Fuse:
     fused: str
 
 
+@dataclass(frozen=True)
+class Stream:
+    """While the loops `outer` and `inner` run through a block, its successor is asked for.
+
+    `block` is the loop over blocks. `count` is the number of elements of a block.
+    """
+
+    block: str
+    outer: str
+    inner: str
+    count: int
+
+
 @dataclass
 class Schedule:
     """Loops in order, outermost first, with what was done to them.
@@ -57,6 +70,7 @@ class Schedule:
     accumulate_at: str = ""
     packs: dict[str, Layout] = field(default_factory=dict)
     prefetches: dict[str, int] = field(default_factory=dict)
+    streams: dict[str, Stream] = field(default_factory=dict)
     steps: list[str] = field(default_factory=list)
 
     @staticmethod
@@ -238,6 +252,18 @@ class Schedule:
             self.prefetches[tensor] = ahead_bytes
             self._note("prefetch", tensor, ahead_bytes)
 
+    def stream(self, tensor: str, block: str, outer: str, inner: str, count: int) -> None:
+        """Each iteration of `inner`, in `outer`, in `block`, asks for a part of the next block.
+
+        The tensor is packed, so that the next `count` elements follow those of this block. They
+        come from far memory while the block in the cache is read once for each turn of `outer`.
+        """
+        places = [self.order.index(self._loop(name)) for name in (block, outer, inner)]
+        if places != sorted(places) or count < 1:
+            raise ScheduleError(f"cannot stream {count} elements over {block}, {outer}, {inner}")
+        self.streams[tensor] = Stream(block, outer, inner, count)
+        self._note("stream", tensor, block, outer, inner, count)
+
     @property
     def text(self) -> str:
         """The primitives, one per line."""
@@ -259,6 +285,8 @@ class Schedule:
                     self.reorder(*names)
                 case "prefetch", [tensor, ahead]:
                     self.prefetch(tensor, int(ahead))
+                case "stream", [tensor, block, outer, inner, count]:
+                    self.stream(tensor, block, outer, inner, int(count))
                 case "pack", [tensor, *layout]:
                     self.pack(tensor, parse_layout(" ".join(layout)))
                 case ("vectorize" | "unroll" | "parallel" | "accumulate"), [name]:

@@ -7,7 +7,7 @@ from bessemer.core.bounds import at_most, plus
 from bessemer.core.errors import CodegenError
 from bessemer.core.shapes import Dim, Sym
 from bessemer.lower.affine import extent_form, holds, linear
-from bessemer.lower.loops import Alloc, Buffer, For, Function, If, Let, Stmt, Store
+from bessemer.lower.loops import Alloc, Buffer, For, Function, If, Let, Prefetch, Stmt, Store
 from bessemer.targets.target import Target
 from bessemer.te.expr import Binary, Expr, Var
 
@@ -69,6 +69,10 @@ class _FunctionEmitter(ExpressionEmitter):
                     self.branch(stmt)
                 case Alloc(buffer=buffer):
                     self.alloc(buffer)
+                case Prefetch(buffer=buffer, indices=indices):
+                    self.memo.clear()
+                    scalar, _, _ = self.split_lane(self.address(buffer, indices))
+                    self.math.prefetch(self.pointer(buffer, scalar), 0)
 
     def let(self, var: Var, value: Expr) -> None:
         """Names an index value."""
