@@ -5,6 +5,7 @@ python docs/make_tables.py
 
 from pathlib import Path
 
+from bessemer.core.switches import SWITCHES
 from bessemer.passes.graph_pass import PASSES
 from bessemer.passes.pipelines import LAYOUT_PIPELINE, OPTIMIZE_PIPELINE
 from bessemer.passes.runner import pass_names
@@ -17,6 +18,12 @@ Every graph pass in the order in which they run, written by `python docs/make_ta
 
 | pass | runs by default | what it does |
 |---|---|---|
+"""
+_SWITCHES = """
+Besides passes, `--disable-pass` and `disable=[...]` leave these methods out:
+
+| name | what it is |
+|---|---|
 """
 
 
@@ -38,7 +45,8 @@ def main() -> None:
     ]
     others = [name for name in PASSES.names() if name not in order]
     rows = [pass_row(name, runs=name in order) for name in (*order, *others)]
-    (FOLDER / "passes.md").write_text(_PASSES + "".join(rows))
+    switches = [f"| {name} | {what} |\n" for name, what in SWITCHES.items()]
+    (FOLDER / "passes.md").write_text("".join([_PASSES, *rows, _SWITCHES, *switches]))
 
 
 if __name__ == "__main__":

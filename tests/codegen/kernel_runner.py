@@ -30,8 +30,10 @@ def run_kernel(kernel: Kernel, arrays, target=None, rule="", knobs=None, threads
         if id(operand.tensor) in outputs:
             physical = np.full(operand.layout.physical_shape(shape), 7, operand.dtype.numpy)
         else:
+            # A rule may have put constants of its own in the place of others.
+            content = arrays.get(operand.tensor, operand.constant)
             physical = np.ascontiguousarray(operand.layout.pack(
-                np.asarray(arrays[operand.tensor], operand.dtype.numpy).reshape(shape)))
+                np.asarray(content, operand.dtype.numpy).reshape(shape)))
         buffers.append(physical)
     pointers = (ctypes.c_void_p * max(1, len(buffers)))(*(b.ctypes.data for b in buffers))
     linked = LinkedCode([code], "kernel")

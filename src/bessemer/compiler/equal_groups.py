@@ -16,8 +16,12 @@ from bessemer.targets.target import Target
 class KernelMaker:
     """Lowers and schedules groups, each distinct one once (the steps of an unrolled loop)."""
 
-    def __init__(self, storage: StorageMap, target: Target) -> None:
+    def __init__(
+        self, storage: StorageMap, target: Target, without: tuple[str, ...] = ()
+    ) -> None:
         self.storage, self.target = storage, target
+        self.without = without
+        """Schedule rules that are switched off."""
         self._made: dict[Hashable, tuple[Group, CompiledKernel]] = {}
 
     def kernels(self, group: Group) -> list[CompiledKernel]:
@@ -26,7 +30,9 @@ class KernelMaker:
         found = self._made.get(key) if key is not None else None
         if found is not None:
             return [_copy(found[1], found[0], group)]
-        made = schedule_kernel(kernel_of(group, self.storage), self.target)
+        kernel = kernel_of(group, self.storage)
+        kernel.notes["without"] = self.without
+        made = schedule_kernel(kernel, self.target)
         if key is not None and len(made) == 1:
             self._made[key] = group, made[0]
         return made

@@ -24,6 +24,7 @@ from bessemer.compiler.symbols import Ranges, Symbols, formula
 from bessemer.compiler.tuning import Choose
 from bessemer.core.dtypes import DType, f32
 from bessemer.core.shapes import Dim, Sym, product
+from bessemer.core.switches import SWITCHES
 from bessemer.engine.plan import (
     Binding,
     BlockRecord,
@@ -98,8 +99,9 @@ def lower_variant(graph: Graph, target: Target, constants: ConstantPool, *,
             disable, verify)
 
     symbols = Symbols(ranges or {})
-    return _Lowering(
-        graph, target, constants, groups, results, lower_body, symbols, choose).run()
+    without = tuple(name for name in disable if name in SWITCHES)
+    return _Lowering(graph, target, constants, groups, results, lower_body, symbols, without,
+                     choose).run()
 
 
 def _unplace_for_host(groups: Partition) -> bool:
@@ -121,11 +123,12 @@ class _Lowering:
     def __init__(self, graph: Graph, target: Target, constants: ConstantPool, groups: Partition,
                  results: list[PassResult],
                  lower_body: Callable[[Node], dict[str, Variant]], symbols: Symbols,
-                 choose: Choose | None = None) -> None:
+                 without: tuple[str, ...], choose: Choose | None = None) -> None:
         self.graph, self.target, self.constants = graph, target, constants
         self.partition, self.results = groups, results
         self.storage = StorageMap(graph, groups, symbols.hints)
         self.symbols = symbols
+        self.without = without
         self.is_symbolic = False
         self.numbers: dict[int, int] = {}  # block -> its number in a symbolic plan
         self.below: list[tuple[int, ...]] = []
@@ -166,7 +169,7 @@ class _Lowering:
     def _drafts(self) -> list[_StepDraft]:
         """The steps, without those that make shapes nobody reads as a tensor."""
         drafts: list[_StepDraft] = []
-        maker = KernelMaker(self.storage, self.target)
+        maker = KernelMaker(self.storage, self.target, self.without)
         read = {id(self.storage.of(v).root) for v in self.graph.outputs if not self._is_slot(v)}
         for group in self.partition.groups:
             if group.kind in ("host", "shape"):
@@ -199,6 +202,10 @@ class _Lowering:
             return place_blocks(blocks)
         for block in blocks:
             block.epoch = self.symbols.epoch(block.size)
+        for key, block in self.blocks.items():
+            owner = self.owner[key]
+            if block.size == 0 and isinstance(owner, Value):  # its extents may be known later
+                block.epoch = max(map(self.symbols.epoch, owner.tensor.dims), default=0)
         epochs = {block.epoch for block in blocks}
         total = sum(place_blocks([b for b in blocks if b.epoch == epoch]) for epoch in epochs)
         blocks.sort(key=lambda block: (block.epoch, block.offset, block.first, block.name))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bessemer.core.errors import PassError
+from bessemer.core.switches import SWITCHES
 from bessemer.ir.graph import Graph
 from bessemer.ir.verifier import find_faults
 from bessemer.passes.graph_pass import PASSES, GraphPass, Refusal
@@ -67,7 +68,8 @@ def run_passes(
     Raises: PassError for an unknown name in `disable`.
     """
     for name in disable:
-        PASSES.get(name)
+        if name not in SWITCHES:
+            PASSES.get(name)
     runner = _Runner(graph, observer, choose_inputs(graph, verify))
     for entry in pipeline:
         names = [name for name in _names(entry) if name not in disable]

@@ -42,6 +42,10 @@ class Rule:
         """Knobs that are often good, where a search begins; what they leave out is the default."""
         return []
 
+    def advised(self, kernel: Kernel, target: Target) -> str:
+        """Empty if the rule should be taken without measuring, else why another one is better."""
+        return ""
+
     def build(self, kernel: Kernel, knobs: Mapping[str, Any], memory: Memory, target: Target
               ) -> tuple[list[Stmt], str]:
         """The statements and the schedule's text."""
@@ -77,16 +81,25 @@ class Scheduled:
 
 
 def applicable_rules(kernel: Kernel, target: Target) -> tuple[list[Rule], list[str]]:
-    """The rules that apply, best first, and why the others do not."""
-    rules, refused = [], []
+    """The rules that apply, best first, and why the others do not.
+
+    The kernel's note "without" names rules that are switched off.
+    """
+    rules: list[Rule] = []
+    later: list[Rule] = []
+    refused = []
     entries = [RULES.get(name) for name in RULES.names()]
     for cls in sorted(entries, key=lambda rule: (-rule.priority, rule.name)):
-        reason = cls().matches(kernel, target)
+        without = cls.name in kernel.notes.get("without", ())
+        reason = "switched off" if without else cls().matches(kernel, target)
         if reason:
             refused.append(f"{cls.name}: {reason}")
-        else:
-            rules.append(cls())
-    return rules, refused
+            continue
+        advice = cls().advised(kernel, target)
+        if advice:
+            refused.append(f"{cls.name}: {advice}")
+        (later if advice else rules).append(cls())
+    return [*rules, *later], refused
 
 
 def make_loops(kernel: Kernel, target: Target, name: str, rule: str = "",
