@@ -72,6 +72,22 @@ def taken_equal(a: Dim, b: Dim) -> bool:
     return True
 
 
+def is_one(dim: Dim) -> bool | None:
+    """True if an extent is 1, False if it is not; None if only a run can tell."""
+    if not isinstance(dim, Sym):
+        return dim == 1
+    if at_most(2, dim) or at_most(dim, 0):
+        return False
+    usual = _usual(dim)
+    if usual is None:
+        return None
+    if usual == 1:
+        _take("usually equal", dim, 1)
+    else:
+        _take("usually at most", 2, dim)
+    return usual == 1
+
+
 def is_choice(dim: Dim) -> bool:
     """True for an extent to which others broadcast, each of which may be 1."""
     return isinstance(dim, Sym) and any(kind == "either" for kind, _ in dim.functions().values())

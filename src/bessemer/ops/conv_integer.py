@@ -13,6 +13,7 @@ from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import narrow, scalar
 from bessemer.ops.conv import channel_index, check_conv, conv_window, convolve
 from bessemer.ops.dims import Array, Known
+from bessemer.ops.elementwise import own_index
 from bessemer.ops.quantize import require_compiled, saturate_array, saturate_expr
 from bessemer.ops.window import Window
 from bessemer.te import Expr, Tensor
@@ -64,9 +65,7 @@ def integer_conv_sum(
 
 
 def _per_filter(parameter: Tensor, oc: Expr) -> tuple[Expr | int, ...]:
-    if not parameter.rank:
-        return ()
-    return (0,) if parameter.shape[0] == 1 else (oc,)
+    return (own_index(oc, parameter.shape[0]),) if parameter.rank else ()
 
 
 def _infer(op: Any, x: TensorType, w: TensorType) -> tuple[Dim, ...] | None:

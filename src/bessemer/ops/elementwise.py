@@ -91,6 +91,13 @@ def broadcast_index(index: te.Expr, extent: Dim) -> te.Expr:
     return te.minimum(index, extent - 1)
 
 
+def own_index(index: te.Expr, extent: Dim) -> te.Expr:
+    """The index into a parameter that has one element for all, or one for each index."""
+    if extent == 1:
+        return te.index(0)
+    return te.minimum(index, extent - 1) if isinstance(extent, Sym) else index
+
+
 def _is_single(index: te.Expr) -> bool:
     """True for the index of an axis of extent 1: kept, so that equal shapes read alike."""
     return isinstance(index, te.IterVar) and index.extent == 1

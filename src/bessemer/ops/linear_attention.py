@@ -17,6 +17,7 @@ from bessemer.ops.accumulate import narrow, wide, widen
 from bessemer.ops.attention import heads_shape
 from bessemer.ops.checks import same_dim
 from bessemer.ops.dims import Array, extent
+from bessemer.ops.elementwise import own_index
 from bessemer.ops.softmax import softmax_array
 from bessemer.te import Expr, Tensor
 
@@ -157,7 +158,7 @@ class LinearAttention(Operator):
         def body(b: Expr, h: Expr, d: Expr, e: Expr) -> Expr:
             change = te.cast(v[b, t, h * width + e], dtype)
             if "delta" in self.update_rule and beta is not None:
-                weight = beta[b, t, h if beta.shape[2] != 1 else 0]
+                weight = beta[b, t, own_index(h, beta.shape[2])]
                 change = (change - known[b, h, e]) * te.cast(weight, dtype)
             return old[b, h, d, e] + key(b, h, d) * change
 

@@ -12,6 +12,7 @@ from bessemer.ir.operator import FusionClass, Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import narrow, scalar
 from bessemer.ops.dims import Array
+from bessemer.ops.elementwise import own_index
 from bessemer.ops.matmul import batch_indices, matmul_shape
 from bessemer.ops.quantize import require_compiled, saturate_array, saturate_expr
 from bessemer.te import Expr, Tensor
@@ -39,7 +40,7 @@ def _parameter_index(
     if not shape:
         return ()
     if len(shape) == 1:
-        return (0,) if shape[0] == 1 or place is None else (place,)
+        return (0,) if place is None else (own_index(place, shape[0]),)
     last: tuple[Expr | int, ...] = (place if place is not None else 0, 0)
     own = batch_indices(batch, tuple(shape[:-2]))
     return (*own, *(last if is_row else reversed(last)))

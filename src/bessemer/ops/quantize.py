@@ -15,6 +15,7 @@ from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import narrow, scalar
 from bessemer.ops.checks import check_floats
 from bessemer.ops.dims import Array, normalize_axis
+from bessemer.ops.elementwise import own_index
 from bessemer.te import Expr, Tensor
 
 
@@ -78,7 +79,7 @@ def spread_index(
     axis = normalize_axis(axis, len(i))
     if block:
         return (*i[:axis], i[axis] // block, *i[axis + 1 :])
-    return (i[axis],)
+    return (own_index(i[axis], shape[0]),)
 
 
 def _same_parameter(zero: TensorType, scale: TensorType) -> bool:

@@ -10,6 +10,7 @@ from bessemer import te
 from bessemer.core.assumptions import assume
 from bessemer.core.dtypes import i64
 from bessemer.core.errors import ShapeError
+from bessemer.core.extents import is_one
 from bessemer.core.shapes import Dim, Shape, Sym, product, usual
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType, ValueType
@@ -243,15 +244,16 @@ class Squeeze(_Reshaping):
         if data.shape is None or (axes is not None and known is None):
             return TensorType(data.dtype, None)
         if known is None:
-            # An extent that depends on data may turn out to be 1; a named symbol is taken not to.
-            if any(isinstance(dim, Sym) and "?" in str(dim) for dim in data.dims):
+            single = [is_one(dim) for dim in data.dims]
+            if None in single:
                 return TensorType(data.dtype, None)
-            kept = tuple(dim for dim in data.dims if dim != 1)
+            kept = tuple(dim for dim, one in zip(data.dims, single) if not one)
             return same_content(data, kept)
         dropped = normalize_axes(known, data.rank)
         for axis in dropped:
             if not isinstance(data.dims[axis], Sym) and data.dims[axis] != 1:
                 raise ShapeError(f"axis {axis} of {data} cannot be squeezed, its extent is not 1")
+            assume(data.dims[axis], 1)
         return same_content(
             data, tuple(dim for axis, dim in enumerate(data.dims) if axis not in dropped)
         )

@@ -8,8 +8,9 @@ import numpy as np
 from bessemer import te
 from bessemer.core.dtypes import DTYPES, DType, f32, f64
 from bessemer.core.errors import InputError, ShapeError
+from bessemer.core.extents import is_one
 from bessemer.core.shapes import Dim
-from bessemer.ir.operator import FusionClass, Operator, operator, sample
+from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import load, narrow, wide, widen
 from bessemer.ops.checks import check_extents
@@ -46,11 +47,19 @@ def _signal(x: Tensor, at: int, only_real: bool = False) -> Element:
     def element(*i: Expr) -> tuple[Expr, Expr | None]:
         place = (*i[:at], i[-1], *i[at:-1])
         real = load(x.at(*place, 0, fill=0))
-        if x.shape[-1] == 1 or only_real:
+        if only_real or _is_real(x):
             return real, None
         return real, load(x.at(*place, 1, fill=0))
 
     return element
+
+
+def _is_real(x: Tensor) -> bool:
+    """True for a tensor [*, 1], False for [*, 2]. Raises: Unlowerable where a run decides."""
+    real = is_one(x.shape[-1])
+    if real is None:
+        raise Unlowerable("only a run can tell whether its signal has imaginary parts")
+    return real
 
 
 def _one(type: TensorType | None) -> Dim | None:
@@ -243,7 +252,7 @@ class STFT(Operator):
             weight = te.const(1.0, dtype) if window is None else te.cast(window[n], dtype)
             place = (b, f * stride + n)
             real = te.cast(x[place] if x.rank == 2 else x[(*place, 0)], dtype) * weight
-            if x.rank == 2 or x.shape[2] == 1:
+            if x.rank == 2 or _is_real(x):
                 return real, None
             return real, te.cast(x[(*place, 1)], dtype) * weight
 

@@ -112,9 +112,9 @@ def make_operation(step: HostStep, label: str, threads: int) -> Operation:
 
 
 def own(value: Any) -> Any:
-    """The value with every array that is a view of other memory copied."""
+    """The value with every array copied that is a view of other memory or lies in another order."""
     if isinstance(value, np.ndarray):
-        return value if value.flags.owndata else value.copy()
+        return value if value.flags.owndata and value.flags.c_contiguous else value.copy()
     if isinstance(value, list):
         return [own(item) for item in value]
     if isinstance(value, tuple):

@@ -1,6 +1,7 @@
 """Runs a plan with symbols: binds them, looks up what follows from their values, and runs that."""
 
 import logging
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -340,16 +341,21 @@ class SymbolicRunner(Runner):
         np.copyto(frame.value(place), operation.fit(result, place))
 
     def _check_outputs(self, state: State, made: list[Any]) -> None:
-        """Outputs that host steps gave before their shapes were known must have these shapes."""
-        for spec, array in zip(state.specs, made, strict=True):
+        """Outputs that host steps gave before their shapes were known: now they get these shapes.
+
+        A step gives the array under its own shape, which a Reshape behind it may have changed.
+        """
+        for index, (spec, array) in enumerate(zip(state.specs, made, strict=True)):
             if spec is None:
                 continue
-            if not isinstance(array, np.ndarray) or array.shape != spec.shape \
+            shape = spec.shape or ()
+            if not isinstance(array, np.ndarray) or array.size != math.prod(shape) \
                     or array.dtype != spec.dtype or not array.flags.c_contiguous:
                 raise ExecutionError(
                     f"{self.program.label}: output {spec.binding.name!r} is not "
-                    f"{spec.binding.dtype}{list(spec.shape or ())}"
+                    f"{spec.binding.dtype}{list(shape)}"
                 )
+            made[index] = array if array.shape == shape else array.reshape(shape)
 
 
 def _remember(known: States, key: Any, state: State) -> None:

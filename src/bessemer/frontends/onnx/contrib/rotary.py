@@ -23,7 +23,7 @@ def rotary_embedding(
         # Without a width of their own the tables cover the whole head.
         heads = d.size(x, 2) // (2 * d.size(cos, 1))
     positions = position_ids
-    if d.dims(position_ids, 1, 2) == (1,):
+    if len(d.dims(position_ids, 1, 2)) == 1:
         rows = d.arange(d.extent(x, len(dims) - 2))
         shape = [d.op("Unsqueeze", d.extent(x, axis), d.constant([0]))
                  for axis in (0, len(dims) - 2)]
