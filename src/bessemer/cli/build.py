@@ -40,8 +40,16 @@ def build(
     shapes: Shapes = None,
     threads: Threads = None,
     tune: Annotated[
-        str, typer.Option(help="How schedules are chosen: none (by formula) or default.")
-    ] = "default",
+        str | None,
+        typer.Option(
+            help="How schedules are chosen: none (by formula), default (a few are timed for each "
+            "kernel that matters) or max (searched until the budget ends); without it the setting "
+            "BESSEMER_TUNE, else default.",
+        ),
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="Seconds that the build may take with tuning.")
+    ] = None,
     precision: Annotated[str, typer.Option(help="Arithmetic: fp32.")] = "fp32",
     verify: Annotated[
         bool, typer.Option("--verify", help="Compare the graph on data around every pass.")
@@ -63,7 +71,8 @@ def build(
 
     config = BuilderConfig(
         target=_target(target), shapes=parse_sizes(shapes or []) or None, threads=threads,
-        tune=tune, precision=precision, verify=verify, disable=tuple(disable or ()), name=name,
+        tune=tune, budget_s=budget, precision=precision, verify=verify,
+        disable=tuple(disable or ()), name=name,
         allow_fallback=tuple(fallbacks or ()), fallback_nodes=tuple(fallback_nodes or ()),
         keep_inputs=tuple(keep_inputs or ()),
     )

@@ -1,5 +1,6 @@
 """Tuning as a stage of the build: kernels get the schedules that `bessemer.tune` chooses."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from bessemer.runtime.pool import default_threads
 from bessemer.targets import missing_flags
 from bessemer.targets.target import Target
 from bessemer.tune.records import Records
-from bessemer.tune.tuner import Effort, Tuner
+from bessemer.tune.tuner import Effort, Tuned, Tuner
 
 Choose = Callable[[list[CompiledKernel]], None]
 """Gives kernels other schedules than those that their rules chose by formula."""
@@ -23,6 +24,10 @@ class Tuning:
     level: str = "none"
     budget_s: float | None = None
     started: float = field(default_factory=time.perf_counter, compare=False)
+    records: Records | None = field(default=None, compare=False)
+    """Open records; None opens the user's."""
+    found: list[Tuned] = field(default_factory=list, compare=False)
+    """What was found for each distinct kernel; filled by the build."""
 
     @staticmethod
     def of(level: str | None, budget_s: float | None) -> "Tuning":
@@ -40,11 +45,13 @@ class Tuning:
             return None
 
         def choose(kernels: list[CompiledKernel]) -> None:
-            with Records.from_settings() as records:
+            with contextlib.ExitStack() as stack:
+                records = self.records or stack.enter_context(Records.from_settings())
                 tuner = Tuner(target, threads or default_threads(),
                               Effort.of(self.level, self.budget_s, self.started), records,
                               on_progress=lambda done, total, text: tell("tune", done, total, text))
                 chosen = tuner.choose([(entry.kernel, entry.scheduled) for entry in kernels])
+            self.found.extend(tuner.found)
             for entry, scheduled in zip(kernels, chosen, strict=True):
                 entry.scheduled = scheduled
 

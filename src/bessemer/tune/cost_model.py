@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bessemer.core.settings import settings
 from bessemer.tune.boosting import Options, Trees, fit
 
 Array = np.ndarray[Any, Any]
@@ -76,7 +76,14 @@ def inputs_of(features: Array) -> Array:
     return np.asarray(features[:, 1:])
 
 
-@lru_cache(maxsize=1)
-def shipped_model() -> CostModel:
-    """The model that comes with the package."""
-    return CostModel.load(SHIPPED) if SHIPPED.exists() else CostModel(None)
+def own_path() -> Path:
+    """Where the model lies that was trained on this machine."""
+    return settings().cache_dir / "cost_model.npz"
+
+
+def current_model() -> CostModel:
+    """The model trained on this machine, else the one that comes with the package."""
+    for path in (own_path(), SHIPPED):
+        if path.exists():
+            return CostModel.load(path)
+    return CostModel(None)

@@ -28,8 +28,10 @@ GUARD_SLACK = 1.12
 SLICE_SECONDS = 3e-4
 """Short kernels run several times in a row until they take that long."""
 MOST_REPEATS = 12
-DROPPED = {0: 2.0, 1: 1.25, 3: 1.1}
+DROPPED = {-1: 3.0, 0: 2.0, 1: 1.25, 3: 1.1}
 """After round k, schedules slower than the fastest by this factor are no longer run."""
+LEAST_SLICES = 3
+"""Fewer rounds say that a schedule is slow, not how slow."""
 
 
 @dataclass(frozen=True)
@@ -109,15 +111,17 @@ class Bench:
                 for code in codes]
         self._cold.reserve(max(cold))
         addresses = [workspace.addresses(code.scheduled, is_cold) for code in codes]
-        repeats = self._repeats(codes, addresses)
-        running = list(range(len(codes)))
         found = _Rounds(len(codes))
-        for number in range(rounds):
+        running, repeats = list(range(len(codes))), [1] * len(codes)
+        for number in range(-1, rounds):
             order = [int(k) for k in rng.permutation(running)]
             found.add(order, repeats, self._round(codes, addresses, order, repeats))
             if number in DROPPED:
                 running = found.worth_running(DROPPED[number])
-            if found.clean_count() >= wanted or time.perf_counter() > end:
+            if number < 0:  # only to see who is hopeless, and how often the others should run
+                repeats = found.repeats()
+                found.restart()
+            elif found.clean_count() >= wanted or time.perf_counter() > end:
                 break
         for code in codes:
             workspace.release(code.scheduled)
@@ -126,13 +130,6 @@ class Bench:
     def _arguments(self, code: Code, addresses: Sequence[int]) -> list[int]:
         return [address or self._cold.take(operand_bytes(operand)) for operand, address
                 in zip(code.scheduled.operands, addresses, strict=True)]
-
-    def _repeats(self, codes: Sequence[Code], addresses: Sequence[Sequence[int]]) -> list[int]:
-        """How often each schedule runs per round, from one run of each."""
-        times = self._round(codes, addresses, list(range(len(codes))), [1] * len(codes))
-        typical = statistics.median(float(spans[1]) for spans in times)
-        many = int(min(max(round(SLICE_SECONDS / max(typical, 1e-9)), 1), MOST_REPEATS))
-        return [many] * len(codes)
 
     def _round(self, codes: Sequence[Code], addresses: Sequence[Sequence[int]],
                order: Sequence[int], repeats: Sequence[int]) -> list[Array]:
@@ -166,7 +163,7 @@ class _Rounds:
 
     def __init__(self, count: int) -> None:
         self.times: list[dict[int, tuple[float, float]]] = []
-        self.count = count
+        self.least = [np.inf] * count
         self.best = np.inf
 
     def add(self, order: Sequence[int], repeats: Sequence[int], spans: Sequence[Array]) -> None:
@@ -174,30 +171,42 @@ class _Rounds:
         row = {}
         for k, found in zip(order, spans, strict=True):
             row[k] = float(found[1:-1].sum()) / repeats[k], float(max(found[0], found[-1]))
+            self.least[k] = min(self.least[k], row[k][0])
             self.best = min(self.best, float(min(found[0], found[-1])))
         self.times.append(row)
 
-    def _clean(self, row: dict[int, tuple[float, float]], k: int) -> bool:
-        return k in row and row[k][1] <= GUARD_SLACK * self.best
+    def restart(self) -> None:
+        """Forgets all rounds but the least times."""
+        self.times.clear()
+
+    def repeats(self) -> list[int]:
+        """How often each schedule should run per round."""
+        return [int(min(max(round(SLICE_SECONDS / max(least, 1e-9)), 1), MOST_REPEATS))
+                for least in self.least]
+
+    def worth_running(self, factor: float) -> list[int]:
+        """The first schedule, and those that are not behind the fastest by that factor."""
+        fastest = min(self.least)
+        return sorted(k for k in self.times[-1] if k == 0 or self.least[k] <= factor * fastest)
 
     def clean_count(self) -> int:
         """Clean rounds of the schedule that has fewest among those still run."""
         return min(sum(self._clean(row, k) for row in self.times) for k in self.times[-1])
 
-    def worth_running(self, factor: float) -> list[int]:
-        """The first schedule, and those that are not behind the fastest by that factor."""
-        least = {k: min(row[k][0] for row in self.times) for k in self.times[-1]}
-        fastest = min(least.values())
-        return sorted(k for k in least if k == 0 or least[k] <= factor * fastest)
-
     def timings(self) -> list[Timing]:
         """The figures of each schedule."""
-        return [self._timing(k) for k in range(self.count)]
+        return [self._timing(k) for k in range(len(self.least))]
+
+    def _clean(self, row: dict[int, tuple[float, float]], k: int) -> bool:
+        return k in row and row[k][1] <= GUARD_SLACK * self.best
 
     def _timing(self, k: int) -> Timing:
-        both = [row for row in self.times if self._clean(row, 0) and self._clean(row, k)]
-        clean = len(both) >= min(3, sum(k in row for row in self.times))
-        rows = both if clean else [row for row in self.times if k in row]
+        rows = [row for row in self.times if self._clean(row, 0) and self._clean(row, k)]
+        clean = len(rows) >= LEAST_SLICES
+        if not clean:
+            rows = [row for row in self.times if k in row]
+        if len(rows) < LEAST_SLICES:
+            return Timing(self.least[k], self.least[k] / self.least[0], len(rows), False)
         ratio = statistics.median(row[k][0] / row[0][0] for row in rows)
         return Timing(statistics.median(row[k][0] for row in rows), ratio, len(rows), clean)
 

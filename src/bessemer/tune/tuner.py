@@ -16,8 +16,9 @@ from bessemer.core.errors import CodegenError
 from bessemer.lower.kernel import Kernel
 from bessemer.schedule.rule import Scheduled
 from bessemer.targets.target import Target
-from bessemer.tune.cost_model import CostModel, shipped_model
+from bessemer.tune.cost_model import CostModel, current_model
 from bessemer.tune.features import NAMES, estimated_seconds, features_of
+from bessemer.tune.measure import LEAST_SLICES
 from bessemer.tune.operands import Array
 from bessemer.tune.records import Records, Trial
 from bessemer.tune.session import Built, Session, can_measure
@@ -25,7 +26,7 @@ from bessemer.tune.space import Candidate, Space
 
 _LOG = logging.getLogger("bessemer.tune")
 
-DEFAULT_SECONDS = 25.0
+DEFAULT_SECONDS = 35.0
 """How long "default" may search where no budget is given."""
 MAX_SECONDS = 600.0
 """How long "max" searches where no budget is given, unless it finds nothing more before."""
@@ -107,13 +108,35 @@ class Entry:
                      and t.candidate == best), 1.0)
 
 
+@dataclass(frozen=True)
+class Tuned:
+    """What tuning found for one distinct kernel, of which the network has `count`.
+
+    `seconds` and `ratio` are None and 1 where nothing was timed; `tried` schedules were.
+    """
+
+    kernel: str
+    count: int
+    schedule: str
+    seconds: float | None
+    ratio: float
+    tried: int
+
+
 def decide(trials: Sequence[Trial], default: Candidate) -> Candidate:
     """The fastest schedule that clearly beats the default, else the default."""
     base = str(default)
     wins = [(trial.ratio, trial.rule, trial.knobs, trial) for trial in trials
-            if trial.base == base and not trial.wrong
+            if trial.base == base and not trial.wrong and trial.slices >= LEAST_SLICES
             and trial.ratio < (CLEAR_WIN if trial.clean else NOISY_WIN)]
     return min(wins)[3].candidate if wins else default
+
+
+def _tuned(entry: Entry) -> Tuned:
+    trials = [trial for trial in entry.trials if trial.base == entry.base]
+    best = entry.best
+    seconds = next((t.seconds for t in trials if t.candidate == best), None)
+    return Tuned(entry.kernel.name, entry.count, str(best), seconds, entry.ratio, len(trials))
 
 
 class Tuner:
@@ -122,8 +145,10 @@ class Tuner:
     def __init__(self, target: Target, threads: int, effort: Effort, records: Records, *,
                  model: CostModel | None = None, on_progress: OnProgress | None = None) -> None:
         self.target, self.threads, self.effort, self.records = target, threads, effort, records
-        self.model = model or shipped_model()
+        self.model = model or current_model()
         self.tell = on_progress or (lambda done, total, remark: None)
+        self.found: list[Tuned] = []
+        """What `choose` found, the kernels that take longest first."""
 
     def choose(self, kernels: Sequence[tuple[Kernel, Scheduled]]) -> list[Scheduled]:
         """The schedule for each kernel, given the formula's."""
@@ -136,6 +161,8 @@ class Tuner:
                 self._search(session, self._worthy(list(entries.values()), todo))
             for entry in todo:
                 self.records.set_effort(entry.key, entry.base, self.effort.wanted)
+        self.found = sorted(map(_tuned, entries.values()),
+                            key=lambda each: -each.count * (each.seconds or 0.0))
         return [self._chosen(entries.get(name), kernel, default)
                 for name, (kernel, default) in zip(names, kernels, strict=True)]
 
