@@ -32,10 +32,9 @@ def points_of(outputs: int) -> int:
 def transform_weights(weights: Array, rows: int, columns: int) -> Array:
     """Weights [k, c, 3, 3] at the interpolation points, f32 [points, k, c], rows first."""
     left, right = _weight_matrix(rows), _weight_matrix(columns)
-    wide = np.asarray(weights, np.float64)
-    filters, channels = wide.shape[:2]
-    points = np.einsum("ai,kcij,bj->abkc", left, wide, right, optimize=True)
-    return np.ascontiguousarray(points.reshape(-1, filters, channels), np.float32)
+    half = np.tensordot(left, np.asarray(weights, np.float64), (1, 2))  # [rows, k, c, 3]
+    points = np.asarray(half @ right.T, np.float32).transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(points).reshape(-1, *weights.shape[:2])
 
 
 def transform_input(values: Sequence[Expr], outputs: int) -> list[Expr]:
