@@ -163,3 +163,19 @@ def test_keys_that_are_left_out_do_not_count():
     for causal, inputs in ((1, ["q", "k", "v"]), (0, ["q", "k", "v", "m"])):
         node = helper.make_node("Attention", inputs, ["y"], is_causal=causal)
         check([node], {name: arrays[name] for name in inputs}, ["y"], opset=24)
+
+
+def test_infinite_cell_of_a_recurrent_layer():
+    cell = with_element(random(1, 2, 2, seed=4), (0, 0, 1), -np.inf)
+    arrays = {"x": random(2, 2, 1), "w": random(1, 8, 1, seed=1), "r": random(1, 8, 2, seed=2),
+              "h": random(1, 2, 2, seed=3), "c": cell}
+    node = helper.make_node("LSTM", ["x", "w", "r", "", "", "h", "c"], ["y", "last"],
+                            hidden_size=2)
+    check([node], arrays, ["y", "last"])
+
+
+def test_one_string_of_many():
+    texts = np.array(["", "Monday", "B"], object)
+    found = check([helper.make_node("Gather", ["x", "i"], ["y"])],
+                  {"x": texts, "i": np.array(1)}, ["y"])
+    assert found["y"] == "Monday"

@@ -17,12 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bessemer.debug.case_worker import run_cases, say
-from bessemer.debug.random_graphs.cases import ORACLES, SYMBOLS, Outcome, try_case, try_model
-from bessemer.debug.random_graphs.deviations import known_deviation
-from bessemer.debug.random_graphs.minimise import describe, minimise
+from bessemer.debug.random_graphs.cases import ORACLES, SYMBOLS, try_case
+from bessemer.debug.random_graphs.examine import examine
 from bessemer.debug.random_graphs.oracles import Rival
 
 log = logging.getLogger("bessemer.debug")
@@ -52,7 +49,7 @@ class Report:
             self.counts[name] += entry.get(name, 0)
         self.operators.update(entry.get("operators", ()))
         if status == "known":
-            self.known[entry["message"]] += 1
+            self.known.update(entry["message"].split(", "))
         elif status not in GOOD:
             self.findings.append(entry)
 
@@ -94,7 +91,7 @@ def work(seed: int, start: int, count: int, oracle: str, out: Path | None,
         outcome = try_case(seed, index, rival, oracle, lambda stage: say({"stage": stage}),
                            symbols, [name for name in focus.split(",") if name])
         if outcome.status not in GOOD:
-            settle(outcome, rival, f"{seed}-{index}", out)
+            outcome = examine(outcome, rival, oracle, f"{seed}-{index}", out)
         say({"index": index, "status": outcome.status, "message": outcome.message,
              "nodes": outcome.nodes, "unstable": outcome.unstable, "compared": outcome.compared,
              "operators": outcome.operators})
@@ -102,36 +99,6 @@ def work(seed: int, start: int, count: int, oracle: str, out: Path | None,
         lines = [f"{number} {reason}" for reason, number in rival.refusals.most_common()]
         out.mkdir(parents=True, exist_ok=True)
         (out / f"refusals-{seed}-{start}.txt").write_text("\n".join(lines) + "\n")
-
-
-def settle(outcome: Outcome, rival: Rival, label: str, out: Path | None) -> None:
-    """Shortens a finding, tells whether it is a known one, and writes it."""
-    key = outcome.message.split(":")[0]
-
-    def still_wrong(model: Any, inputs: Any) -> bool:
-        oracle = "both" if outcome.status == "rival" else "reference"
-        found = try_model(model, inputs, rival, oracle, dynamic=outcome.dynamic)
-        return found.status == outcome.status and (
-            outcome.status != "refused" or found.message.split(":")[0] == key)
-
-    model, inputs = minimise(outcome.model, outcome.inputs, outcome.output, still_wrong)
-    again = try_model(model, inputs, rival, "both", dynamic=outcome.dynamic)
-    if again.status == "rival" and again.want is not None and again.got is not None:
-        known = known_deviation(model, inputs, again.want, again.got)
-        if known:
-            outcome.status, outcome.message = "known", known
-            return
-    how = " (symbols left open)" if outcome.dynamic else ""
-    text = f"{label}: {outcome.status}{how}\n{again.message or outcome.message}\n"
-    text += describe(model, inputs) + "\n"
-    outcome.message = text
-    if out is not None:
-        folder = out / f"{label}-{outcome.status}"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "model.onnx").write_bytes(model.SerializeToString())
-        (folder / "report.txt").write_text(text)
-        # Names are the fuzzer's own, so none is a parameter of savez.
-        np.savez(folder / "inputs.npz", **inputs)  # type: ignore[arg-type]
 
 
 def main() -> None:

@@ -88,7 +88,8 @@ class Gather(Operator):
         return TensorType(data.dtype, dims)
 
     def reference(self, data: Array, indices: Array) -> Array:
-        return np.asarray(np.take(data, indices.astype(np.int64), self.axis)).copy()
+        # Of strings, one alone would not be an array.
+        return np.array(np.take(data, indices.astype(np.int64), self.axis), data.dtype)
 
     def lower(
         self, data: te.Tensor, indices: te.Tensor, *, types: Any, **options: Any
@@ -203,7 +204,7 @@ class GatherND(Operator):
             for g in np.indices(indices.shape[:batch])
         ]
         parts = [indices[..., k].astype(np.int64) for k in range(indices.shape[-1])]
-        return np.array(data[(*grid, *parts)])
+        return np.array(data[(*grid, *parts)], data.dtype)
 
     def lower(
         self, data: te.Tensor, indices: te.Tensor, *, types: Any, **options: Any

@@ -13,46 +13,13 @@ from typing import Any
 import numpy as np
 
 from bessemer.core.dtypes import dtype_from_numpy
-from bessemer.core.errors import BessemerError
 from bessemer.debug.random_graphs.data import Array
+from bessemer.debug.random_graphs.noise import last_place, noisy_values, wide_values
 from bessemer.ir.graph import Graph
-from bessemer.ir.interpreter import REFERENCE_ERRORS, run_node
-from bessemer.ir.operator import FusionClass
 
-NOISE_ULPS = 16.0
 _RUNS = 6
 _SLACK = 4.0
 _BASE_ULPS = 32.0
-
-# Results of these are exact, so they carry no noise of their own.
-_EXACT = frozenset([
-    "Relu", "Abs", "Neg", "Max", "Min", "Clip", "Floor", "Ceil", "Round", "Sign", "Where",
-    "Identity", "Cast", "CastLike", "BitCast", "Gather", "GatherElements", "GatherND",
-    "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Tile", "Concat",
-    "Split", "Slice", "Pad", "DepthToSpace", "SpaceToDepth", "Trilu", "EyeLike",
-    "ReverseSequence", "CenterCropPad", "OneHot", "Compress", "Unique", "TopK", "MaxPool",
-    "GlobalMaxPool", "ReduceMax", "ReduceMin", "Hardmax", "Dropout", "MaxUnpool", "MaxRoiPool",
-    "ThresholdedRelu", "Shape", "Size", "ConstantOfShape", "SequenceConstruct", "SequenceAt",
-    "ConcatFromSequence", "TensorScatter",
-])
-# Their insides round in places that depend on the implementation.
-_INNER = frozenset([
-    "Resize", "GridSample", "AffineGrid", "Attention", "RotaryEmbedding", "If", "Loop", "Scan",
-    "Gelu", "Mish", "Swish", "SwiGLU", "Selu", "Elu", "Celu", "Softplus", "Mean", "Sum",
-    "HardSwish", "HardSigmoid", "QuantizeLinear", "DequantizeLinear", "Range", "ScatterElements",
-    "ScatterND", "BatchNormalization",
-])
-
-
-# Their insides add numbers of the size of the largest result, so small results carry its error.
-# The number is the least size of what they add.
-_ABSOLUTE = {
-    **dict.fromkeys(["Gelu", "Mish", "Swish", "SwiGLU", "Selu", "Elu", "Celu", "Softplus", "DFT",
-                     "STFT", "Range", "RotaryEmbedding", "MelWeightMatrix", "Resize", "GridSample",
-                     "RoiAlign", "DeformConv", "If", "Loop", "Scan"], 0.0),
-    **dict.fromkeys(["HannWindow", "HammingWindow", "BlackmanWindow", "LogSoftmax",
-                     "SoftmaxCrossEntropyLoss", "ReduceLogSumExp", "LSTM", "GRU", "RNN"], 1.0),
-}
 
 
 @dataclass(frozen=True)
@@ -63,6 +30,8 @@ class Disagreement:
     text: str
     want: Array
     got: Array
+    differs: Array | None = None
+    """Where they differ; None if their shapes or types do."""
 
 
 class Judge:
@@ -82,22 +51,23 @@ class Judge:
         result = []
         for name, data in found.items():
             want, got = np.asarray(self.values[name]), np.asarray(data)
-            text = self._difference(name, want, got, flushes)
+            text, differs = self._difference(name, want, got, flushes)
             if text:
-                result.append(Disagreement(name, text, want, got))
+                result.append(Disagreement(name, text, want, got, differs))
         return result
 
-    def _difference(self, name: str, want: Array, got: Array, flushes: bool) -> str:
+    def _difference(self, name: str, want: Array, got: Array, flushes: bool
+                    ) -> tuple[str, Array | None]:
         if want.dtype != got.dtype:
-            return f"dtype {got.dtype} instead of {want.dtype}"
+            return f"dtype {got.dtype} instead of {want.dtype}", None
         kind = dtype_from_numpy(want.dtype)
         if want.shape != got.shape:
             if self._shapes_vary(name, want.shape):
                 self.unstable += 1
-                return ""
-            return f"shape {got.shape} instead of {want.shape}"
+                return "", None
+            return f"shape {got.shape} instead of {want.shape}", None
         if want.size == 0:
-            return ""
+            return "", None
         if not kind.is_float:
             differs = want != got
             if differs.any():
@@ -106,23 +76,25 @@ class Judge:
         else:
             differs, error = self._float_difference(name, want, got, flushes)
         if not differs.any():
-            return ""
+            return "", None
         at = tuple(int(i) for i in np.argwhere(differs)[0])
         return (f"{kind.name}{list(want.shape)}: {int(differs.sum())} of {want.size} differ, first "
-                f"at {at}: {got[at]!r} instead of {want[at]!r} (allowed {error[at]:.3g})")
+                f"at {at}: {got[at]!r} instead of {want[at]!r} (allowed {error[at]:.3g})"), differs
 
     def _float_difference(
         self, name: str, want: Array, got: Array, flushes: bool
     ) -> tuple[Array, Array]:
         wide, other = want.astype(np.float64), got.astype(np.float64)
-        eps, smallest = _finfo(want)
+        eps, smallest = last_place(want)
         if flushes and eps < 1e-6:
             smallest /= eps  # the smallest normal number
         with np.errstate(all="ignore"):
             allowed = _BASE_ULPS * eps * np.abs(wide) + 4 * smallest
             differs = _beyond(wide, other, allowed)
             if differs.any():
-                allowed = allowed + _SLACK * self._deviation(name, wide)
+                moves = self._deviation(name, wide)
+                # The first term is NaN where a NaN is wanted.
+                allowed = np.where(np.isinf(moves), np.inf, allowed + _SLACK * moves)
                 differs = _beyond(wide, other, allowed)
                 self.unstable += int(np.isinf(allowed).any())
         return differs, allowed
@@ -134,6 +106,8 @@ class Judge:
             rng = np.random.default_rng(self.seed)
             signs = (1.0, -1.0, *[0.0] * (_RUNS - 2))
             self._noisy = [noisy_values(self.graph, self.inputs, rng, sign) for sign in signs]
+            wide = wide_values(self.graph, self.inputs)
+            self._noisy += [wide] if wide else []
         return self._noisy
 
     def _shapes_vary(self, name: str, shape: tuple[int, ...]) -> bool:
@@ -168,60 +142,3 @@ def _beyond(want: Array, got: Array, allowed: Array) -> Array:
     distance = np.abs(want - got)
     wrong: Array = ~same & ~(distance <= allowed)
     return wrong
-
-
-def _finfo(array: Array) -> tuple[float, float]:
-    """The unit in the last place of 1, and the smallest number."""
-    import ml_dtypes
-
-    info = ml_dtypes.finfo(array.dtype)
-    return float(info.eps), float(info.smallest_subnormal)
-
-
-def noisy_values(graph: Graph, inputs: Mapping[str, Array], rng: np.random.Generator,
-                 sign: float) -> dict[str, Any]:
-    """The graph's outputs with noise at every rounding; nothing where the reference then fails."""
-    data: dict[int, Any] = {id(v): np.asarray(inputs[v.name]) for v in graph.inputs}
-
-    def fetch(value: Any) -> Any:
-        if value is None:
-            return None
-        return value.constant if value.constant is not None else data[id(value)]
-
-    try:
-        for node in graph.nodes:
-            operands = [fetch(value) for value in node.inputs]
-            name = node.op.op_name
-            if name in _INNER or node.op.fusion is not FusionClass.INJECTIVE:
-                operands = [_moved(item, rng, sign) for item in operands]
-            with np.errstate(all="ignore"):
-                results = run_node(node, operands)
-            if name not in _EXACT:
-                results = [_moved(item, rng, sign, _ABSOLUTE.get(name)) for item in results]
-            for value, item in zip(node.outputs, results, strict=True):
-                data[id(value)] = item
-        return {value.name: fetch(value) for value in graph.outputs}
-    except (BessemerError, *REFERENCE_ERRORS):
-        return {}
-
-
-def _moved(item: Any, rng: np.random.Generator, sign: float, least: float | None = None
-           ) -> Any:
-    """An array moved by up to NOISE_ULPS: in one direction, or by random amounts if `sign` is 0.
-
-    With `least`, all elements move by units of the largest, or of `least` if that is larger.
-    """
-    if not isinstance(item, np.ndarray) or item.dtype == object:
-        return item
-    kind = dtype_from_numpy(item.dtype)
-    if not kind.is_float:
-        return item
-    eps, _ = _finfo(item)
-    step = rng.uniform(-1, 1, item.shape) if sign == 0 else sign
-    with np.errstate(all="ignore"):
-        wide = item.astype(np.float64)
-        unit = wide
-        if least is not None:
-            unit = np.abs(wide).max(initial=least, where=np.isfinite(wide))
-        moved: Array = (wide + unit * (NOISE_ULPS * eps * step)).astype(item.dtype)
-        return moved

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from bessemer.debug.random_graphs.data import Array
 from bessemer.debug.random_graphs.deviations import Case, known
 
 
@@ -29,7 +30,9 @@ def _pool_same_dilated(case: Case) -> bool:
 @known("resize-crop", "Resize")
 def _resize_crop(case: Case) -> bool:
     """The region is left out of the output's extents and of the scale."""
-    return bool(case.attribute("coordinate_transformation_mode") == "tf_crop_and_resize")
+    # The evaluator itself leaves the region out of extents that scales give.
+    return bool(case.attribute("coordinate_transformation_mode") == "tf_crop_and_resize"
+                and (case.operand(3) is None or case.evaluated()))
 
 
 @known("mean-variance-nan", "MeanVarianceNormalization")
@@ -42,7 +45,8 @@ def _mean_variance(case: Case) -> bool:
 def _grid_cubic_border(case: Case) -> bool:
     """Cubic taps of a position that is clipped first."""
     return bool(str(case.attribute("mode")).endswith("cubic")
-                and case.attribute("padding_mode") in ("border", "reflection"))
+                and case.attribute("padding_mode") in ("border", "reflection")
+                and case.evaluated())
 
 
 @known("lstm-clip", "LSTM", "GRU", "RNN")
@@ -51,7 +55,7 @@ def _lstm_clip(case: Case) -> bool:
     return case.attribute("clip") is not None
 
 
-@known("quantize-nan", "QuantizeLinear", "DynamicQuantizeLinear")
+@known("quantize-nan", "QuantizeLinear", "DynamicQuantizeLinear", "DynamicQuantizeMatMul")
 def _quantize_nan(case: Case) -> bool:
     """NaN has no quantised number."""
     x = case.operand(0)
@@ -61,8 +65,35 @@ def _quantize_nan(case: Case) -> bool:
 @known("normalisation-rounding", "InstanceNormalization", "GroupNormalization",
        "LayerNormalization", "BatchNormalization", "RMSNormalization")
 def _normalisation(case: Case) -> bool:
-    """Forms such as x * a + b with rounded a and b; f32 inside for f64."""
-    return case.close(2e-3)
+    """Forms such as x * a + b with rounded a and b, E[x^2] - E[x]^2; f32 inside for f64."""
+    x, scale = case.operand(0), case.operand(1)
+    if x is None or scale is None or x.dtype.kind != "f":
+        return False
+    if not np.isfinite(np.square(x, dtype=x.dtype)).all():
+        return True  # the variance overflows
+    rounding = np.finfo(np.float16 if x.dtype == np.float16 else np.float32).eps
+    reach = np.abs(x.astype(np.float64)).max(initial=0) / np.sqrt(_least_variance(case, x))
+    room = 8 * rounding * np.abs(scale.astype(np.float64)).max(initial=0) * max(1, reach) ** 2
+    with np.errstate(invalid="ignore"):
+        distance = np.abs(case.want.astype(np.float64) - case.got.astype(np.float64))
+    room += 8 * rounding * np.abs(case.want.astype(np.float64))
+    return bool((distance <= room)[case.differs].all()) if case.differs is not None else False
+
+
+def _least_variance(case: Case, x: Array) -> float:
+    """The least variance that a normalisation divides by, and its epsilon."""
+    wide = x.astype(np.float64)
+    kind = case.node.op_type
+    if kind == "BatchNormalization":
+        variance = case.operand(4)
+        found = np.asarray(variance if variance is not None else 0.0, np.float64)
+    elif kind == "GroupNormalization":
+        found = wide.reshape(x.shape[0], case.attribute("num_groups", 1), -1).var(axis=-1)
+    elif kind == "InstanceNormalization":
+        found = wide.reshape(*x.shape[:2], -1).var(axis=-1)
+    else:
+        found = wide.reshape(*x.shape[: case.attribute("axis", -1)], -1).var(axis=-1)
+    return float(found.min(initial=np.inf)) + float(case.attribute("epsilon", 1e-5))
 
 
 @known("sigmoid-absolute", "Sigmoid", "Loop", "If", "Scan", "SequenceMap", "FusedGemm",
@@ -74,16 +105,48 @@ def _sigmoid(case: Case) -> bool:
     fused = case.attribute("activation", case.attribute("post_transform", ""))
     inside = "Sigmoid" in (case.node.op_type, fused) or "Sigmoid" in bodies
     inside |= fused == "LOGISTIC" or case.attribute("prob_a") is not None
-    eps = float(np.finfo(case.want.dtype).eps) if case.want.dtype.kind == "f" else 0.0
+    if case.want.dtype.kind != "f":
+        return False
+    eps = float(np.finfo(case.want.dtype).eps)
     distance = np.abs(case.want.astype(np.float64) - case.got.astype(np.float64))
     return inside and bool(distance.max() <= 16 * eps)
 
 
-@known("resize-nonfinite", "Resize", "GridSample", "RoiAlign")
+@known("resize-nonfinite", "Resize", "GridSample", "RoiAlign", "DeformConv")
 def _resize_nonfinite(case: Case) -> bool:
     """Taps of weight 0 are multiplied, so that an infinity gives NaN."""
-    x = case.operand(0)
-    return x is not None and not bool(np.isfinite(x.astype(np.float64)).all())
+    return any(item.dtype.kind == "f" and not bool(np.isfinite(item.astype(np.float64)).all())
+               for item in case.operands[:3])
+
+
+@known("resize-nearest-ties", "Resize")
+def _resize_ties(case: Case) -> bool:
+    """Positions between two elements, or on one: where rounding of positions decides."""
+    return case.attribute("mode", "nearest") == "nearest" and case.evaluated()
+
+
+@known("masked-nan", "Attention")
+def _masked_nan(case: Case) -> bool:
+    """A key that is left out makes a row NaN: -inf is added to its score."""
+    special = any(item.dtype.kind == "f" and not np.isfinite(item.astype(np.float64)).all()
+                  for item in case.operands[:3])
+    return special and case.differs is not None and bool(
+        np.isnan(case.got[case.differs].astype(np.float64)).all())
+
+
+@known("cosine-in-f64", "Sin", "Cos", "Tan")
+def _cosine(case: Case) -> bool:
+    """Near a zero, an error of the last place of 1."""
+    return case.want.dtype == np.float64 and bool(
+        (np.abs(case.want - case.got)[case.differs] <= 4 * np.finfo(np.float64).eps).all())
+
+
+@known("elu-absolute", "Elu", "Selu", "Celu")
+def _elu(case: Case) -> bool:
+    """exp(x) - 1 of a small x: an error of the last place of 1."""
+    eps = float(np.finfo(case.want.dtype).eps) if case.want.dtype.kind == "f" else 0.0
+    distance = np.abs(case.want.astype(np.float64) - case.got.astype(np.float64))
+    return bool((distance[case.differs] <= 4 * eps).all())
 
 
 @known("reduce-empty", "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd",
@@ -91,7 +154,8 @@ def _resize_nonfinite(case: Case) -> bool:
        "ArgMin")
 def _reduce_empty(case: Case) -> bool:
     """The axes of an empty tensor are not reduced."""
-    return 0 in case.inputs.get(case.node.input[0], np.ones(1)).shape
+    x = case.operand(0)
+    return x is not None and 0 in x.shape
 
 
 @known("shrink-double", "Shrink")
@@ -133,14 +197,16 @@ def _recurrent_nonfinite(case: Case) -> bool:
 def _affine_grid(case: Case) -> bool:
     """One position along an axis lies at 1 instead of -1."""
     size = case.operand(1)
-    return size is not None and case.attribute("align_corners", 0) == 1 and 1 in size[2:]
+    return (size is not None and case.attribute("align_corners", 0) == 1 and 1 in size[2:]
+            and case.evaluated())
 
 
 @known("resize-aligned-scales", "Resize")
 def _resize_aligned(case: Case) -> bool:
     """Output extents are rounded before the positions are computed from them."""
-    return bool(case.attribute("coordinate_transformation_mode") == "align_corners"
-                or case.attribute("keep_aspect_ratio_policy", "stretch") != "stretch")
+    other = (case.attribute("coordinate_transformation_mode") == "align_corners"
+             or case.attribute("keep_aspect_ratio_policy", "stretch") != "stretch")
+    return other and case.evaluated()
 
 
 @known("product-of-nothing", "Gemm", "MatMul")
@@ -156,7 +222,7 @@ def _scale_zero(case: Case) -> bool:
 
 
 @known("float-attributes-in-f64", "LeakyRelu", "Elu", "Selu", "Celu", "Gelu", "ThresholdedRelu",
-       "Attention", "LRN", "GlobalLpPool", "LpPool")
+       "Attention", "LRN", "GlobalLpPool", "LpPool", "DFT")
 def _float_attributes(case: Case) -> bool:
     """f64 is computed with constants, or altogether, in f32."""
     return case.want.dtype == np.float64 and case.close(1e-5)
@@ -173,7 +239,9 @@ def _exponentials_nonfinite(case: Case) -> bool:
 @known("integers-by-double", "Mod", "ReduceProd", "ReduceSum", "Pow", "Einsum")
 def _integers_by_double(case: Case) -> bool:
     """Integers pass through f64: large ones lose digits, overflow saturates."""
-    return case.want.dtype.kind in "iu" and (
-        case.node.op_type.startswith("Reduce") or any(
-            item.size and float(np.abs(item.astype(np.float64)).max()) > 2.0**53
-            for item in case.operands))
+    if case.want.dtype.kind not in "iu":
+        return False
+    most = [float(np.abs(item.astype(np.float64)).max(initial=0)) for item in case.operands]
+    if case.node.op_type == "Einsum":
+        return max(*most, float(np.prod(most))) > min(2.0**53, np.iinfo(case.want.dtype).max)
+    return case.node.op_type.startswith("Reduce") or max(most, default=0.0) > 2.0**53

@@ -1,0 +1,93 @@
+"""What the fuzzer takes for known, and what it must not."""
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from bessemer.debug.random_graphs.cases import Outcome, try_model
+from bessemer.debug.random_graphs.deviations import known_deviation
+from bessemer.debug.random_graphs.examine import examine
+from bessemer.debug.random_graphs.oracles import Rival, reference_values
+from bessemer.debug.random_graphs.verdict import Judge
+
+
+def model_of(nodes, inputs, outputs, opset=20):
+    def info(name, array):
+        return helper.make_tensor_value_info(
+            name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+
+    results = [helper.ValueInfoProto(name=name) for name in outputs]
+    graph = helper.make_graph(nodes, "g", [info(*item) for item in inputs.items()], results)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+
+
+def judged(model, inputs, got, status="wrong"):
+    graph, values = reference_values(model, inputs)
+    (what,) = Judge(graph, inputs, values).compare(got)
+    return Outcome(status, what.text, what.name, what.want, what.got, differs=what.differs)
+
+
+def test_transforms_may_differ_only_where_infinities_are():
+    x = np.random.default_rng(0).uniform(-1, 1, (2, 8, 1)).astype(np.float32)
+    x[1, 3] = np.inf
+    model = model_of([helper.make_node("DFT", ["x"], ["y"])], {"x": x}, ["y"])
+    want = reference_values(model, {"x": x})[1]["y"]
+    hit, other = want.copy(), want.copy()
+    hit[1, 0, 1], other[0, 0, 1] = 3.0, 3.0
+    assert known_deviation(model, {"x": x}, judged(model, {"x": x}, {"y": hit}))
+    assert not known_deviation(model, {"x": x}, judged(model, {"x": x}, {"y": other}))
+
+
+def test_what_is_known_of_others_is_no_excuse_for_us():
+    x = np.array([[1.0, np.nan, 3.0]], np.float32)
+    node = helper.make_node("ArgMax", ["x"], ["y"], axis=1, keepdims=0)
+    model = model_of([node], {"x": x}, ["y"])
+    got = {"y": np.array([2])}
+    assert known_deviation(model, {"x": x}, judged(model, {"x": x}, got, "rival")) == "nan-order"
+    assert not known_deviation(model, {"x": x}, judged(model, {"x": x}, got))
+
+
+def test_an_infinity_that_a_wider_sum_does_not_have_is_allowed():
+    inputs = {"a": np.array([[1e30, 1.0]], np.float32),
+              "b": np.array([[1e30], [-np.inf]], np.float32)}
+    model = model_of([helper.make_node("MatMul", ["a", "b"], ["y"])], inputs, ["y"])
+    graph, values = reference_values(model, inputs)
+    judge = Judge(graph, inputs, values)
+    assert judge.compare({"y": np.array([[-np.inf]], np.float32)}) == []
+    assert judge.compare({"y": np.array([[np.nan]], np.float32)}) == []
+
+
+def test_scales_are_not_moved_by_noise():
+    inputs = {"x": np.arange(4, dtype=np.float32), "s": np.array([2.0], np.float32)}
+    node = helper.make_node("Resize", ["x", "", "s"], ["y"], mode="nearest")
+    model = model_of([node], inputs, ["y"])
+    graph, values = reference_values(model, inputs)
+    assert Judge(graph, inputs, values).compare({"y": np.zeros(8, np.float32)})
+
+
+def test_a_known_deviation_hides_no_other_one():
+    pytest.importorskip("onnxruntime")
+    x = np.array([[0.5, np.nan, 1.5]], np.float32)
+    nodes = [helper.make_node("ArgMax", ["x"], ["first"], "n1", axis=1),
+             helper.make_node("Neg", ["x"], ["second"], "n2")]
+    model = model_of(nodes, {"x": x}, ["first", "second"])
+
+    class Broken(Rival):
+        """An oracle that is wrong about Neg."""
+
+        def run(self, model, inputs, values, trusted=()):
+            found = dict(super().run(model, inputs, values, trusted))
+            if "second" in found:
+                found["second"] = found["second"] + 1
+            return found
+
+    rival = Rival()
+    outcome = try_model(model, {"x": x}, rival)
+    outcome.model, outcome.inputs = model, {"x": x}
+    assert (outcome.status, outcome.output) == ("rival", "first")
+    assert examine(outcome, rival, "both", "case", None).status == "known"
+    outcome = try_model(model, {"x": x}, Broken())
+    outcome.model, outcome.inputs = model, {"x": x}
+    found = examine(outcome, Broken(), "both", "case", None)
+    assert found.status == "rival"
+    assert "Neg" in found.message
