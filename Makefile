@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_FLAGS ?= --disable-pip-version-check --quiet
 
-.PHONY: demo test dev check lint types tests bench sizes pages digits clean
+.PHONY: demo test dev check lint types tests bench accuracy sizes pages digits clean
 
 demo: $(VENV)/demo-installed ## Build, run and measure two models
 	$(BIN)/bessemer demo
@@ -26,7 +26,10 @@ types: $(VENV)/dev-installed
 tests: $(VENV)/dev-installed
 	$(BIN)/python -m pytest
 
-bench: $(VENV)/dev-installed ## Accuracy and speed of every network of the zoo at full size
+bench: $(VENV)/dev-installed ## Speed beside every other runtime that is installed
+	$(BIN)/python bench/side_by_side.py
+
+accuracy: $(VENV)/dev-installed ## Accuracy of every network of the zoo at full size
 	$(BIN)/python bench/zoo_accuracy.py
 
 sizes: ## Lines of code per folder, and the difference to the last commit

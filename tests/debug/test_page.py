@@ -5,10 +5,10 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 from bessemer.bench.kernel_table import Roof
+from bessemer.bench.roofline import Point, draw_roofline
 from bessemer.debug.layered import Box, draw_layers
 from bessemer.debug.memory_picture import draw_memory
 from bessemer.debug.page import PageData, PageKernel, render_page
-from bessemer.debug.roofline import Point, draw_roofline
 from bessemer.engine.plan import MemoryReport, MemoryRow, PassRecord
 
 VOID = {"meta", "path", "rect", "line", "circle", "polyline"}

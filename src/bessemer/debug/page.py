@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from html import escape
 
 from bessemer.bench.kernel_table import Roof
+from bessemer.bench.roofline import Point, draw_roofline
 from bessemer.debug.layered import Box, draw_layers
 from bessemer.debug.memory_picture import draw_memory
-from bessemer.debug.roofline import Point, draw_roofline
 from bessemer.engine.plan import MemoryReport, PassRecord
 
 

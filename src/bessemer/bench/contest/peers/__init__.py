@@ -1,0 +1,1 @@
+"""The runtimes that can take part, one file each; `@peer` registers a class."""
