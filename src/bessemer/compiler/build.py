@@ -17,7 +17,7 @@ from bessemer.compiler.conditions import has_choices, is_checked
 from bessemer.compiler.constants import ConstantPool, stored_source
 from bessemer.compiler.dump import Dumper
 from bessemer.compiler.kernels import CompiledKernel, compile_kernels
-from bessemer.compiler.symbols import Ranges, symbol_ranges
+from bessemer.compiler.symbols import Ranges, symbol_ranges, usual_values
 from bessemer.compiler.tuning import Tuning
 from bessemer.compiler.variant import Variant, lower_variant
 from bessemer.core.assumptions import settling
@@ -61,11 +61,9 @@ class BuildOptions:
     """Takes nothing for granted that valid inputs may break (`core.assumptions.settling`)."""
 
     @property
-    def hints(self) -> dict[str, int] | None:
-        """The usual values of symbols, for which something may be taken for granted."""
-        if self.exact:
-            return None
-        return {name: each.hint for name, each in self.ranges.items() if each.hint is not None}
+    def usual(self) -> list[dict[str, int]]:
+        """Values of symbols for which things may be taken for granted: usual ones and limits."""
+        return [] if self.exact else usual_values(self.ranges)
 
 
 @dataclass(eq=False)
@@ -136,14 +134,14 @@ def compile_graph(graph: Graph, options: BuildOptions, *, on_progress: Progress 
     imported = graph
     constants = ConstantPool()
     dump.graph("import", imported)
-    with settling(options.hints) as settled:
+    with settling(options.usual) as settled:
         try:
             graph, passes, variants = _lower(imported, options, constants, tell, dump)
         except ShapeError:
-            if settled is None or not settled.taken:
+            if not settled.taken:
                 raise
             variants = []
-        taken = () if settled is None else tuple(settled.taken)
+        taken = tuple(settled.taken)
     if taken and not (variants and all(
             is_checked(each, variant.plan) for each in taken for variant in variants)):
         return compile_graph(imported, replace(options, exact=True), on_progress=on_progress,

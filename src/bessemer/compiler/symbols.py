@@ -113,6 +113,14 @@ def symbol_ranges(graph: Graph, profiles: Iterable[OptimizationProfile] = ()) ->
     return ranges
 
 
+def usual_values(ranges: Ranges) -> list[dict[str, int]]:
+    """The usual values of symbols; where a profile gives limits, also the least and the largest."""
+    usual = {name: each.hint for name, each in ranges.items() if each.hint is not None}
+    high = {name: each.high for name, each in ranges.items() if each.high is not None}
+    low = {name: ranges[name].low for name in high}
+    return [usual, usual | low, usual | high] if high else [usual]
+
+
 def _add_range(ranges: dict[str, SymbolRange], name: str, dim: Dim, new: SymbolRange) -> None:
     if not isinstance(dim, Sym):
         if not new.low <= dim <= (new.high or 0):

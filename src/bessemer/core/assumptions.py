@@ -6,7 +6,7 @@ shapes become simpler: a sequence is not longer than its table of positions. Inp
 do not hold are run by an engine that was built without.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -31,9 +31,9 @@ class Assumption:
 
 @dataclass
 class Settling:
-    """What is taken for granted without need, for the usual values of symbols in `hints`."""
+    """What is taken for granted without need: what holds for all `usual` values of the symbols."""
 
-    hints: Mapping[str, int]
+    usual: Sequence[Mapping[str, int]]
     taken: dict[Assumption, None] = field(default_factory=dict)
 
 
@@ -66,9 +66,9 @@ def current_settling() -> Settling | None:
 
 
 @contextmanager
-def settling(hints: Mapping[str, int] | None) -> Iterator[Settling | None]:
-    """Takes for granted what usually holds inside the block; nothing if `hints` is None."""
-    made = None if hints is None else Settling(hints)
+def settling(usual: Sequence[Mapping[str, int]]) -> Iterator[Settling]:
+    """Takes for granted inside the block what holds for all usual values; nothing if none are."""
+    made = Settling(usual)
     token = _SETTLING.set(made)
     try:
         yield made

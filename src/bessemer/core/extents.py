@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from bessemer.core.assumptions import Assumption, assume, current_settling
 from bessemer.core.bounds import at_most
-from bessemer.core.shapes import USUAL_EXTENT, Dim, Shape, Sym, function
+from bessemer.core.shapes import USUAL_EXTENT, Dim, Shape, Sym, function, substitute
 
 
 def smaller(a: Dim, b: Dim) -> Dim:
@@ -17,16 +17,13 @@ def smaller(a: Dim, b: Dim) -> Dim:
         return a
     if at_most(b, a):
         return b
-    low, high = _usual(a), _usual(b)
-    # Numbers go before symbols where both are usually equal: they are worth more.
-    if (
-        low is not None
-        and high is not None
-        and (low, isinstance(a, Sym)) != (high, isinstance(b, Sym))
-    ):
-        chosen, other = (a, b) if (low, isinstance(a, Sym)) < (high, isinstance(b, Sym)) else (b, a)
-        _take("usually at most", chosen, other)
-        return chosen
+    for chosen, other in ((a, b), (b, a)):
+        # Numbers go before symbols where both are usually equal: they are worth more.
+        worse = isinstance(chosen, Sym) or not isinstance(other, Sym)
+        pairs = list(zip(_usual(chosen), _usual(other), strict=True))
+        if pairs and all(low < high or (low == high and not worse) for low, high in pairs):
+            _take("usually at most", chosen, other)
+            return chosen
     return function("min", a, b)
 
 
@@ -46,7 +43,7 @@ def placed(bound: Dim, length: Dim) -> Dim:
     if at_most(bound, -1):
         return larger(length + bound, 0)
     usual = _usual(bound)
-    if usual is not None and usual >= 0:
+    if usual and min(usual) >= 0:
         _take("usually at most", 0, bound)
         return smaller(bound, length)
     return function("place", bound, length)
@@ -66,7 +63,7 @@ def either(a: Dim, b: Dim) -> Dim:
 def taken_equal(a: Dim, b: Dim) -> bool:
     """True if two symbolic extents are usually equal and that may be taken for granted."""
     usual = _usual(a)
-    if usual is None or usual != _usual(b):
+    if not usual or usual != _usual(b):
         return False
     _take("usually equal", *sorted((a, b), key=str))
     return True
@@ -78,14 +75,14 @@ def is_one(dim: Dim) -> bool | None:
         return dim == 1
     if at_most(2, dim) or at_most(dim, 0):
         return False
-    usual = _usual(dim)
-    if usual is None:
-        return None
-    if usual == 1:
+    usual = set(_usual(dim))
+    if usual == {1}:
         _take("usually equal", dim, 1)
-    else:
+        return True
+    if usual and min(usual) > 1:
         _take("usually at most", 2, dim)
-    return usual == 1
+        return False
+    return None
 
 
 def is_choice(dim: Dim) -> bool:
@@ -93,15 +90,16 @@ def is_choice(dim: Dim) -> bool:
     return isinstance(dim, Sym) and any(kind == "either" for kind, _ in dim.functions().values())
 
 
-def _usual(dim: Dim) -> int | None:
-    """The usual value, if that may be taken for granted."""
+def _usual(dim: Dim) -> list[int]:
+    """The usual values, if anything may be taken for granted."""
     settling = current_settling()
-    if settling is None:
-        return None
-    if not isinstance(dim, Sym):
-        return int(dim)
-    value = dim.subs({name: settling.hints.get(name, USUAL_EXTENT) for name in dim.symbols()})
-    return value if isinstance(value, int) else None
+    found: list[int] = []
+    for values in settling.usual if settling is not None else ():
+        names = dim.symbols() if isinstance(dim, Sym) else ()
+        value = substitute(dim, {name: values.get(name, USUAL_EXTENT) for name in names})
+        assert isinstance(value, int)
+        found.append(value)
+    return found
 
 
 def _take(relation: str, left: Dim, right: Dim) -> None:
