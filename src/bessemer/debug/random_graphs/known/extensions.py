@@ -67,7 +67,9 @@ def _tree_without_votes(case: Case) -> bool:
     kind = "class" if case.node.op_type.endswith("Classifier") else "target"
     leaves = [mode for mode in case.attribute("nodes_modes", []) if mode == b"LEAF"]
     ids = case.attribute(f"{kind}_ids", [])
-    return len(ids) < len(leaves) * len(set(ids)) or len(set(ids)) < case.want.shape[-1]
+    labels = case.attribute("classlabels_int64s") or case.attribute("classlabels_strings") or []
+    scores = len(labels) or case.attribute("n_targets", 1)
+    return len(ids) < len(leaves) * scores
 
 
 @known("tree-transform", "TreeEnsemble")
@@ -88,6 +90,12 @@ def _one_target(case: Case) -> bool:
 def _svm_two_classes(case: Case) -> bool:
     """Two classes without probabilities: the label if no weight is negative, and the transforms."""
     return not case.attribute("prob_a") and len(case.attribute("vectors_per_class", [])) == 2
+
+
+@known("svm-probabilities", "SVMClassifier")
+def _svm_probabilities(case: Case) -> bool:
+    """An iteration for the probabilities of more than two classes, which ends early."""
+    return case.attribute("prob_a") is not None and case.close(0.01)
 
 
 @known("bernoulli-inverted", "Less", "Not")

@@ -185,7 +185,7 @@ def embeddings(maker: Maker) -> None:
         beta,
         mask,
         places,
-        outputs=(0,) if mask is None else (0, 1),
+        outputs=2,
         epsilon=1e-5,
     )
 
@@ -266,6 +266,24 @@ def moved(maker: Maker) -> None:
             mode=maker.choose("bilinear", "nearest", "bicubic"),
             padding_mode=maker.choose("zeros", "border", "reflection"),
         )
+
+
+@rule("GatedRMSNorm", "ScaledSiLU", "GatedAdd", weight=0.2)
+def gated(maker: Maker) -> None:
+    """Numbers times a gate, or a function of one."""
+    x = maker.pick("f32", (2, 4), lambda v: bool(v.data.size), reshape=False)
+    form = maker.integer(0, 2)
+    if form == 0:
+        parts = [d for d in range(1, x.shape[-1] + 1) if x.shape[-1] % d == 0]
+        scale = maker.fresh("f32", [maker.random.choice(parts)], fixed=1)
+        microsoft(maker, "GatedRMSNorm", x, scale, maker.fresh("f32", x.shape), epsilon=1e-3,
+                  activation=maker.choose("silu", "sigmoid"))
+    elif form == 1:
+        factor = maker.fresh("f32", []) if maker.chance(0.4) else None
+        microsoft(maker, "ScaledSiLU", x, factor, alpha=maker.choose(0.5, 2.0))
+    else:
+        gate = maker.fresh("f32", [*x.shape[:-1], 1])
+        microsoft(maker, "GatedAdd", x, maker.fresh("f32", x.shape), gate)
 
 
 @rule("ConvTransposeWithDynamicPads", "NhwcMaxPool", "MatMulInteger16", weight=0.2)

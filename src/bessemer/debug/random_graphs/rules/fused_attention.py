@@ -20,8 +20,8 @@ def _floats(maker: Maker, shape: Sequence[int], constant: bool | None = None) ->
 
 def _lengths(maker: Maker, batch: Value, most: int) -> Value:
     """A length for each sequence of a batch, of which it has the symbol."""
-    value = maker.fresh("i32", batch.shape[:1], low=1, high=most)
-    value.symbols = batch.symbols[:1] if value.symbols else ()
+    value = maker.fresh("i32", batch.shape[:1], low=1, high=most, constant=False)
+    value.symbols = batch.symbols[:1]
     return value
 
 
@@ -181,3 +181,49 @@ def quantized(maker: Maker) -> None:
         num_heads=heads,
         unidirectional=maker.integer(0, 1),
     )
+
+
+@rule("com.microsoft.LinearAttention", "com.microsoft.CausalConvWithState", weight=0.3)
+def recurrent(maker: Maker) -> None:
+    """States carried from call to call."""
+    batch, length = maker.integer(1, 2), maker.integer(1, 5)
+    if maker.chance(0.5):
+        channels, width = maker.integer(1, 5), maker.integer(2, 4)
+        bias = _floats(maker, [channels]) if maker.chance(0.5) else None
+        past = _floats(maker, [batch, channels, width - 1]) if maker.chance(0.5) else None
+        microsoft(maker, "CausalConvWithState", _floats(maker, [batch, channels, length]),
+                  _floats(maker, [channels, 1, width]), bias, past, outputs=2,
+                  activation=maker.choose("none", "silu"))
+        return
+    shared, repeat, size, values = (maker.integer(1, 2), maker.integer(1, 2), maker.choose(2, 4),
+                                    maker.choose(2, 3))
+    query, key, value = (_floats(maker, [batch, length, width]) for width in (
+        shared * repeat * size, shared * size, shared * values))
+    update = maker.choose("linear", "gated", "delta", "gated_delta")
+    past = _floats(maker, [batch, shared, size, values]) if maker.chance(0.5) else None
+    decay = beta = None
+    if "gated" in update:
+        decay = maker.fresh("f32", [batch, length, shared], low=-2.0, high=0.0, fixed=1)
+    if "delta" in update:
+        beta = maker.fresh("f32", [batch, length, shared], low=0.0, high=1.0, fixed=1)
+    microsoft(maker, "LinearAttention", query, key, value, past, decay, beta, outputs=2,
+              q_num_heads=shared * repeat, kv_num_heads=shared, update_rule=update)
+
+
+@rule("MoE", weight=0.4)
+def experts(maker: Maker) -> None:
+    """The best of some small networks for each token."""
+    count, width, inner = maker.integer(2, 4), maker.integer(2, 6), maker.integer(2, 5)
+    rows = maker.choose([maker.integer(1, 5)], [2, maker.integer(1, 3)])
+    kind = maker.choose("relu", "gelu", "silu", "identity", "swiglu")
+    both = 2 if kind == "swiglu" else 1
+    biases = maker.chance(0.6)
+    x = _floats(maker, [*rows, width])
+    router = _floats(maker, [int(np.prod(rows)), count])
+    given: dict[str, Any] = {"swiglu_fusion": 1, "activation_alpha": 1.5} if both == 2 else {}
+    microsoft(
+        maker, "MoE", x, router, _floats(maker, [count, both * inner, width], True),
+        _floats(maker, [count, both * inner], True) if biases else None,
+        _floats(maker, [count, width, inner], True),
+        _floats(maker, [count, width], True) if biases else None, activation_type=kind,
+        k=maker.integer(1, count), normalize_routing_weights=maker.integer(0, 1), **given)

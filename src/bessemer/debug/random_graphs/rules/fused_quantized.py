@@ -251,6 +251,17 @@ def few_bits(maker: Maker) -> None:
     )
 
 
+@rule("MatMulBnb4", weight=0.3)
+def four_bit_floats(maker: Maker) -> None:
+    """Weights of 4-bit floats."""
+    depth, n, size = 2 * maker.integer(1, 20), maker.integer(1, 9), maker.choose(16, 32)
+    a = maker.fresh("f32", [maker.integer(1, 5), depth], fixed=1)
+    weights = maker.fresh("u8", [n * depth // 2], low=0, high=255, constant=True)
+    largest = maker.fresh("f32", [-(-n * depth // size)], low=0.1, high=1.0, constant=True)
+    microsoft(maker, "MatMulBnb4", a, weights, largest, K=depth, N=n, block_size=size,
+              quant_type=maker.integer(0, 1))
+
+
 @rule("GatherBlockQuantized", weight=0.3)
 def few_bits_rows(maker: Maker) -> None:
     """Rows of a table of few bits."""

@@ -67,6 +67,32 @@ def bias_add(d: Draft, x: Value, bias: Value, skip: Value) -> None:
     d.op("Add", d.op("Add", x, bias), skip, name=d.outputs[0])
 
 
+@contrib("ScaledSiLU", becomes=("Mul", "Swish"))
+def scaled_silu(d: Draft, x: Value, scale: Value | None, *, alpha: float = 1.0) -> None:
+    """Swish of x * scale; alpha where there is no scale."""
+    factor = d.constant(alpha, x.tensor.dtype) if scale is None else d.cast(scale, x.tensor.dtype)
+    d.op("Swish", d.op("Mul", x, factor), name=d.outputs[0])
+
+
+@contrib("GatedAdd", becomes=("Mul", "Add"))
+def gated_add(d: Draft, x: Value, y: Value, gate: Value) -> None:
+    """X + y * gate."""
+    d.op("Add", x, d.op("Mul", y, gate), name=d.outputs[0])
+
+
+@contrib("BiasDropout", outputs=2, becomes=("Add", "Dropout"))
+def bias_dropout(
+    d: Draft, x: Value, bias: Value, residual: Value | None, ratio: Value | None,
+    training: Value | None, *, seed: int = 0
+) -> None:
+    """Dropout(x + bias) + residual."""
+    total = d.op("Add", x, bias)
+    names = (d.outputs[0] if residual is None else "", d.outputs[1])
+    kept = d.ops("Dropout", total, ratio, training, names=names, seed=seed or None)[0]
+    if residual is not None:
+        d.op("Add", kept, residual, name=d.outputs[0])
+
+
 @contrib("BiasSplitGelu", becomes=("Add", "Split", "Gelu", "Mul"))
 def bias_split_gelu(d: Draft, x: Value, bias: Value) -> None:
     """The left half of x + bias times Gelu of the right half."""

@@ -1,6 +1,8 @@
-"""Weights and tables of a few bits per element: MatMulNBits, GatherBlockQuantized."""
+"""Weights and tables of a few bits: MatMulNBits, MatMulBnb4, GatherBlockQuantized."""
 
-from bessemer.core.dtypes import i8, u8
+import numpy as np
+
+from bessemer.core.dtypes import f32, i8, i32, u8
 from bessemer.frontends.onnx.contrib.table import Draft, contrib
 from bessemer.ir.graph import Value
 
@@ -41,6 +43,52 @@ def matmul_n_bits(
                    block_size=block_size, name=d.outputs[0] if bias is None else "")
     if bias is not None:
         d.op("Add", product, bias, name=d.outputs[0])
+
+
+_FP4 = [0.0, 5.208333333e-3, 2 / 3, 1.0, 1 / 3, 0.5, 1 / 6, 0.25]
+_FOURS = (
+    (*_FP4, *(-x for x in _FP4)),
+    # The quantiles of a normal distribution: QLoRA (arXiv 2305.14314), appendix E.
+    (-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
+     -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725,
+     0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941,
+     0.7229568362236023, 1.0),
+)
+"""What the 16 patterns of a 4-bit float mean: FP4, NF4."""
+
+
+@contrib(
+    "MatMulBnb4",
+    becomes=(_UNPACK, "Reshape", "Gather", "Slice", "Cast", "Pad", "Mul", "Transpose", "MatMul"),
+)
+def matmul_bnb4(
+    d: Draft, a: Value, b: Value, largest: Value, *, K: int, N: int, block_size: int,
+    quant_type: int, training_mode: int = 0, transB: int = 1,
+) -> None:
+    """MatMul with weights [n, k] of 4-bit floats; each block is scaled by its largest number.
+
+    The first of two neighbours lies in the high bits.
+    """
+    if quant_type not in (0, 1):
+        d.refuse(f"quant_type {quant_type}")
+    count = N * K
+    pairs = d.op("Reshape", d.op(_UNPACK, b, bits=4), d.constant([-1, 2]))
+    flat = d.op("Reshape", d.op("Gather", pairs, d.constant([1, 0]), axis=1), d.constant([-1]))
+    table = d.constant(np.array(_FOURS[quant_type], np.float32), f32)
+    values = d.op("Gather", table, d.cast(d.op("Slice", flat, d.constant([0]),
+                                               d.constant([count])), i32))
+    missing = -count % block_size
+    if missing:
+        values = d.op("Pad", values, d.constant([0, missing]))
+    scale = d.op("Reshape", d.cast(largest, f32), d.constant([-1, 1]))
+    blocks = d.op("Mul", d.op("Reshape", values, d.constant([-1, block_size])), scale)
+    real = d.op("Reshape", blocks, d.constant([-1]))
+    if missing:
+        real = d.op("Slice", real, d.constant([0]), d.constant([count]))
+    weights = d.op("Reshape", d.cast(real, a.tensor.dtype), d.constant([N, K]))
+    if transB:
+        weights = d.transpose(weights, 1, 0)
+    d.op("MatMul", a, weights, name=d.outputs[0])
 
 
 @contrib(
