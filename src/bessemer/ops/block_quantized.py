@@ -251,7 +251,7 @@ class BlockMatMul(BlockWeights):
             place = block * self.block_size + part * width + byte
             factor = load(x.at(*i[:-1], place, fill=fill))
             weight = self.weight(i[-1], block, part, byte, weights, scales, zeros)
-            return te.sum_(factor * te.cast(weight, factor.dtype), block, part, byte)
+            return te.sum_(factor * te.cast(weight, factor.dtype), block, byte, part)
 
         total = te.compute(wide(x.dtype), (*x.shape[:-1], self.N), body, "product")
         return rounded(total, x.dtype)

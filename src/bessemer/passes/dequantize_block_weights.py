@@ -14,11 +14,12 @@ from bessemer.passes.match import attribute, is_op, make, shape
 class DequantizeBlockWeights(RewritePass):
     """BlockMatMul(x, w, scales, zeros) -> MatMul(x, DequantizeBlocks(w, scales, zeros)).
 
-    For many rows of x only: BlockMatMul makes floats anew for each row, but reads fewer bytes.
+    For many rows of x only: BlockMatMul makes floats anew for every tile of rows, but reads fewer
+    bytes. Measured on Cascade Lake, 2048x2048: as fast at 256 rows, a tenth faster at 512.
     Behind all folding of constants, which would keep the floats instead of the few bits.
     """
 
-    least_rows: int = 64
+    least_rows: int = 256
 
     def rewrite(self, node: Node, graph: Graph) -> Value | None:
         if not is_op(node, "bessemer.BlockMatMul"):

@@ -11,16 +11,17 @@ from bessemer.frontends import import_model
 COLUMNS = 6
 
 
-def _product(depth, size, bits, zeros, rows, bias=False, flat=False, compiled=False):
+def _product(depth, size, bits, zeros, rows, bias=False, flat=False, compiled=False,
+             columns=COLUMNS):
     blocks = -(-depth // size)
-    scales = np.abs(floats(COLUMNS, blocks)) * np.float32(0.1)
-    packed = bytes_of(COLUMNS, -(-blocks * bits // 8))
-    offset = {"": None, "packed": packed, "float": floats(COLUMNS, blocks)}[zeros]
+    scales = np.abs(floats(columns, blocks)) * np.float32(0.1)
+    packed = bytes_of(columns, -(-blocks * bits // 8))
+    offset = {"": None, "packed": packed, "float": floats(columns, blocks)}[zeros]
     if flat:
         scales, offset = scales.reshape(-1), offset.reshape(-1)
     return case(
-        "MatMulNBits", floats(*rows, depth), bytes_of(COLUMNS, blocks, size * bits // 8), scales,
-        offset, None, floats(COLUMNS) if bias else None, K=depth, N=COLUMNS, bits=bits,
+        "MatMulNBits", floats(*rows, depth), bytes_of(columns, blocks, size * bits // 8), scales,
+        offset, None, floats(columns) if bias else None, K=depth, N=columns, bits=bits,
         block_size=size, constants=(1, 2, 3, 5), atol=1e-4, compiled=compiled,
     )
 
@@ -33,7 +34,13 @@ PRODUCTS = [
     _product(128, 32, 4, "packed", (1,), compiled=True),
     _product(40, 16, 4, "", (2,), bias=True, compiled=True),
     _product(128, 64, 8, "packed", (2,), compiled=True),
-    _product(48, 16, 4, "packed", (70,), compiled=True),
+    _product(48, 16, 4, "packed", (300,), compiled=True),
+    # Columns for whole vectors: the rows of a tile share the floats.
+    _product(64, 16, 4, "packed", (1,), columns=40, compiled=True),
+    _product(40, 16, 4, "", (2, 17), columns=70, bias=True, compiled=True),
+    _product(64, 32, 2, "float", (5,), columns=33, compiled=True),
+    _product(64, 32, 8, "packed", (64,), columns=128, compiled=True),
+    _product(48, 16, 4, "packed", (300,), columns=40, compiled=True),
     _product(64, 16, 4, "float", (2,), compiled=True),
     _product(64, 16, 2, "packed", (2,), flat=True),
 ]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bessemer.core.shapes import Sym, usual
+from bessemer.ir.layout import Layout, Part
 from bessemer.lower.kernel import Kernel, Operand
 from bessemer.lower.loops import Stmt
 from bessemer.schedule.memory import Memory
@@ -11,6 +12,7 @@ from bessemer.schedule.nest import Nest
 from bessemer.schedule.rule import Knobs, Rule, schedule_rule
 from bessemer.schedule.schedule import Schedule
 from bessemer.targets.target import Target
+from bessemer.te.expr import Load, walk
 
 
 def vector_axis(operand: Operand) -> int:
@@ -51,6 +53,27 @@ def vectorize_output(schedule: Schedule, operand: Operand, lanes: int) -> list[s
     return order
 
 
+def turn_constants(schedule: Schedule, kernel: Kernel, output: Operand) -> None:
+    """Stores constants that the vector loop reads with a stride the other way round."""
+    n = output.tensor.axes[vector_axis(output)]
+    loads: dict[str, list[Load]] = {}
+    for node in walk(output.tensor.body) if output.tensor.body is not None else ():
+        if isinstance(node, Load):
+            loads.setdefault(node.tensor.name, []).append(node)
+    for name, found in loads.items():
+        operand = kernel.operand(found[0].tensor)
+        places = {tuple(any(part is n for part in walk(index)) for index in load.indices)
+                  for load in found}
+        place = places.pop()
+        if operand is None or operand.constant is None or not operand.layout.is_plain or places \
+                or sum(place) != 1 or place[-1]:
+            continue
+        column = place.index(True)
+        if all(load.indices[column] is n for load in found):
+            axes = [axis for axis in range(len(place)) if axis != column]
+            schedule.pack(name, Layout(tuple(map(Part, [*axes, column])), ((0, 0),) * len(place)))
+
+
 @schedule_rule("injective", priority=10)
 class Injective(Rule):
     """No reduction. Memory bound: the target is copy speed."""
@@ -77,6 +100,8 @@ class Injective(Rule):
             if schedule.order:
                 outer = vectorize_output(schedule, operand, target.lanes(operand.dtype))
                 schedule_outer(schedule, outer, int(knobs["unroll"]))
+                if len(kernel.outputs) == 1:
+                    turn_constants(schedule, kernel, operand)
             body += Nest(operand.tensor, schedule, memory, [operand]).build()
             texts.append(schedule.text)
         return body, "\n".join(texts)
