@@ -35,7 +35,7 @@ class Sleeper:
 
 
 def test_interleaved_slices_rank_two_subjects():
-    fast, slow = Sleeper(0.0005), Sleeper(0.002)
+    fast, slow = Sleeper(0.0005), Sleeper(0.01)
     feed = {"x": np.zeros((1, 4), np.float32)}
     timings = measure(
         [("fast", lambda: fast.run(feed)), ("slow", lambda: slow.run(feed))],

@@ -18,7 +18,7 @@ from bessemer.bench.demo_tables import (
     memory_table,
     memory_text,
 )
-from bessemer.bench.kernel_table import Roof, kernel_rows
+from bessemer.bench.kernel_table import Roof, kernel_rows, roof_of
 from bessemer.bench.latency import measure, paired_ratio
 from bessemer.bench.limits import Limits, measure_limits
 from bessemer.bench.machine import read_machine
@@ -29,6 +29,7 @@ from bessemer.runtime.context import ExecutionContext
 from bessemer.runtime.engine import Engine
 from bessemer.runtime.load import load
 from bessemer.runtime.pool import default_threads
+from bessemer.targets import host_target
 from bessemer.zoo import digits_path, make_model, sample_inputs
 from bessemer.zoo.digits import load_digits
 
@@ -179,11 +180,9 @@ def _show_figures(
 def _measure_roof(bench: Bench) -> Roof:
     """The best of the limits measured at the start and now; other load lowers them."""
     measure_limits.cache_clear()
-    limits = (bench.limits, measure_limits(bench.threads))
-    return Roof(
-        max(found.fma_gflops for found in limits) * 1e9,
-        max(found.dram_gbps for found in limits) * 1e9,
-    )
+    limits = vars(measure_limits(bench.threads))
+    best = {name: max(value, limits[name]) for name, value in vars(bench.limits).items()}
+    return roof_of(Limits(**best), host_target())
 
 
 def _label(rival: OnnxRuntime) -> str:

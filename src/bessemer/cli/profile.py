@@ -29,11 +29,14 @@ def profile(
 ) -> None:
     """Profile a model or engine: time of each kernel, its share, GFLOP/s, GB/s, share of peak.
 
-    The peak is measured on this machine just before. 'bound by' says which limit, arithmetic or
-    memory, the kernel's operations per byte make it meet first.
+    The limits are measured on this machine just before. 'bound by' names the one that the kernel
+    meets first: arithmetic, the cache or memory that its data come from, or the overhead of a step.
+    'of bound' is the least time that this limit allows by the time it took. 'runner-up' is the
+    schedule that came second when the kernel was tuned. With '(the call itself)' the rows add up to
+    the time of a run.
     """
     from bessemer.bench.inputs import complete_inputs, parse_sizes, read_arrays, specs_of_bindings
-    from bessemer.bench.kernel_table import kernel_rows, measure_roof
+    from bessemer.bench.kernel_table import HEAD, call_row, kernel_rows, measure_roof
     from bessemer.cli.loading import open_engine
 
     sizes = parse_sizes(shapes or [])
@@ -43,20 +46,19 @@ def profile(
     with loaded.create_context(threads) as context:
         measured = context.profile(feed, runs=runs)
     roof = measure_roof(measured.threads) if peak else None
-    rows = kernel_rows(measured, loaded.plan, roof)
+    rows = [*kernel_rows(measured, loaded.plan, roof), call_row(measured)]
     if as_json:
         print_json({
             "engine": measured.name, "threads": measured.threads, "runs": measured.runs,
             "total_us": measured.total_microseconds,
             "peak_gflops": roof.flops_per_s / 1e9 if roof else None,
-            "peak_gb_per_s": roof.bytes_per_s / 1e9 if roof else None, "kernels": rows,
+            "peak_gb_per_s": roof.bytes_per_s / 1e9 if roof else None, "kernels": rows[:-1],
+            "call_us": measured.call_microseconds,
         })
         return
     chosen: list[Any] = rows if in_order else sorted(rows, key=lambda row: -row.microseconds)
-    head = ("kernel", "rule", "schedule", "us", "share", "MFLOP", "GFLOP/s", "of peak", "GB/s",
-            "bound by", "sources")
     cells = [row.cells() for row in (chosen[:top] if top else chosen)]
-    print_table("", head, cells)
+    print_table("", HEAD, cells)
     flops = sum(row.flops for row in rows)
     print_text(
         f"{measured.name}: {measured.total_microseconds:.1f} us a run "
@@ -65,5 +67,6 @@ def profile(
         f"{flops / measured.total_microseconds / 1e3:.1f} GFLOP/s"
     )
     if roof is not None:
-        print_text(f"measured peak: {roof.flops_per_s / 1e9:.1f} GFLOP/s, "
-                   f"{roof.bytes_per_s / 1e9:.1f} GB/s")
+        caches = "".join(f", {each.name} {each.bytes_per_s / 1e9:.0f}" for each in roof.caches)
+        print_text(f"measured limits: {roof.flops_per_s / 1e9:.1f} GFLOP/s; "
+                   f"GB/s: memory {roof.bytes_per_s / 1e9:.1f}{caches}")

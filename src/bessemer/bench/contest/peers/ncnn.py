@@ -43,7 +43,8 @@ class Ncnn:
     def load(self, task: Task) -> Loaded:
         """A network on the task's threads."""
         if any(array.ndim and array.shape[0] != 1 for array in task.inputs.values()):
-            raise UnsupportedOperatorError(f"{task.model}: ncnn runs batch 1 only")
+            raise UnsupportedOperatorError(
+                f"{task.model}: ncnn takes one sample: the first extent of each input must be 1")
         package, path = _package(), _network(task)
         _check_layers(path)
         network = package.Net()
