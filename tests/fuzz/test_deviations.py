@@ -1,11 +1,13 @@
 """What the fuzzer takes for known, and what it must not."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from onnx import helper
 
 from bessemer.debug.random_graphs.cases import Outcome, try_model
-from bessemer.debug.random_graphs.deviations import known_deviation
+from bessemer.debug.random_graphs.deviations import KNOWN, known_deviation
 from bessemer.debug.random_graphs.examine import examine
 from bessemer.debug.random_graphs.oracles import Rival, reference_values
 from bessemer.debug.random_graphs.verdict import Judge
@@ -91,3 +93,9 @@ def test_a_known_deviation_hides_no_other_one():
     found = examine(outcome, Broken(), "both", "case", None)
     assert found.status == "rival"
     assert "Neg" in found.message
+
+
+def test_every_known_deviation_is_described():
+    text = (Path(__file__).parents[2] / "docs" / "fuzzing.md").read_text()
+    table = " ".join(line.split("|")[1] for line in text.splitlines() if line.startswith("|"))
+    assert [name for name in KNOWN.names() if name not in table] == []

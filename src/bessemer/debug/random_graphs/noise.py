@@ -122,7 +122,10 @@ def _iterations(node: Node, operands: Sequence[Any]) -> int:
 def _widened_results(node: Node, operands: list[Any], results: Sequence[Any]) -> list[Any]:
     """The node's results from operands in f64, rounded to what they are; unchanged if it fails."""
     def is_narrow(item: Any) -> bool:
-        return isinstance(item, np.ndarray) and item.dtype in (np.float32, np.float16)
+        if not isinstance(item, np.ndarray) or item.dtype == object:
+            return False
+        kind = dtype_from_numpy(item.dtype)
+        return kind.is_float and kind.bits < 64
 
     try:
         wide = outputs_of(node.op.reference(*(
