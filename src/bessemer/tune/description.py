@@ -111,6 +111,8 @@ def parse_kernel(description: str) -> Kernel:
             notes["filters_per_group"] = int(line.split()[1])
         elif (found := _OPERAND.fullmatch(line)) is not None:
             role, name, dtype, shape = found.groups()[:4]
+            if role == "out" and name not in tensors:
+                raise ModelFormatError(f"a kernel's description computes no {name!r}")
             if role == "in":
                 tensors[name] = placeholder(_dtype(dtype), _numbers(shape), name)
             (inputs if role == "in" else outputs).append(_parsed_operand(found, tensors[name]))

@@ -88,6 +88,11 @@ class Workspace:
         """Copies of the outputs by their physical dimensions."""
         return [np.array(self._physical(operand)) for operand in self.kernel.outputs]
 
+    def logical(self, operand: Operand) -> Array:
+        """A copy of what an operand holds, as a logical array."""
+        physical = np.array(self._physical(operand))
+        return np.array(operand.layout.unpack(physical, static(operand.shape)))
+
     def close(self) -> None:
         """Frees the memory."""
         for region in (*self._regions.values(), *(r for rs in self._packed.values() for r in rs)):

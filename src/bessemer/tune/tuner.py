@@ -5,10 +5,12 @@ was clearly faster side by side. Candidates come in an order that does not depen
 a larger budget tries the same ones and more.
 """
 
+import contextlib
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -43,6 +45,8 @@ _BATCH = {"default": 4, "max": 8}
 _SMALL_SHARE = 0.004
 _SMALL_SECONDS = 4e-6
 _CONVERGED = 3
+_CHUNK = 6
+_SLACK_SECONDS = 0.5
 
 OnProgress = Callable[[int, int, str], None]
 """Called with kernels done, kernels in all, and a remark."""
@@ -85,9 +89,8 @@ class Entry:
     kernel: Kernel
     default: Built
     key: str
-    seconds: float
+    trials: list[Trial]
     count: int = 1
-    trials: list[Trial] = field(default_factory=list)
     fruitless: int = 0
 
     @property
@@ -175,10 +178,8 @@ class Tuner:
         if key in entries:
             entries[key].count += 1
             return key
-        features = features_of(kernel, default, self.target, self.threads)
-        entries[key] = Entry(
-            kernel, Built(Candidate.of(default.rule, default.knobs), default), key,
-            float(estimated_seconds(features)), trials=self.records.trials(key))
+        built = Built(Candidate.of(default.rule, default.knobs), default)
+        entries[key] = Entry(kernel, built, key, self.records.trials(key))
         return key
 
     def _chosen(self, entry: Entry | None, kernel: Kernel, default: Scheduled) -> Scheduled:
@@ -189,38 +190,65 @@ class Tuner:
 
     def _worthy(self, entries: Sequence[Entry], todo: Sequence[Entry]) -> list[Entry]:
         """The kernels worth searching, those that take the largest share of the time first."""
-        total = sum(entry.count * entry.seconds for entry in entries)
-        worthy = [entry for entry in todo if entry.seconds >= _SMALL_SECONDS
-                  and entry.count * entry.seconds >= _SMALL_SHARE * total]
-        return sorted(worthy, key=lambda entry: (-entry.count * entry.seconds, entry.key))
+        seconds = {entry.key: float(estimated_seconds(features_of(
+            entry.kernel, entry.default.scheduled, self.target, self.threads)))
+            for entry in entries}
+        share = {entry.key: entry.count * seconds[entry.key] for entry in entries}
+        least = _SMALL_SHARE * sum(share.values())
+        worthy = [entry for entry in todo
+                  if seconds[entry.key] >= _SMALL_SECONDS and share[entry.key] >= least]
+        return sorted(worthy, key=lambda entry: (-share[entry.key], entry.key))
 
     def _search(self, session: Session, entries: list[Entry]) -> None:
-        """Turns over the kernels; one turn for "default", until nothing is found for "max"."""
+        """Turns over the kernels: one for "default", for "max" until nothing better is found."""
         searches = {id(entry): self._batches(entry) for entry in entries}
-        turn, open_ = 0, list(entries)
-        while open_ and (turn == 0 or self.effort.level == "max"):
-            turn += 1
-            for number, entry in enumerate(list(open_)):
-                batch = next(searches[id(entry)], None)
-                if batch is None or entry.fruitless >= _CONVERGED:
-                    open_.remove(entry)
-                    continue
-                if not self._affordable(session, len(batch)):
-                    return
-                self._measure(session, entry, batch)
-                done = number + 1 if turn == 1 else len(entries) - len(open_)
+        queue, done = deque(entries), 0
+        while queue:
+            chunk = self._chunk(session, queue, searches)
+            if not chunk:
+                return
+            with contextlib.suppress(CodegenError):  # reported when the kernel's turn comes
+                session.compile([each.scheduled for entry, batch in chunk
+                                 for each in (entry.default, *batch)])
+            for entry, batch in chunk:
+                if batch:
+                    self._measure(session, entry, batch)
+                if batch and self.effort.level == "max" and entry.fruitless < _CONVERGED:
+                    queue.append(entry)
+                else:
+                    done += 1
                 self.tell(done, len(entries), self._remark(entry))
 
-    def _affordable(self, session: Session, count: int) -> bool:
-        """True if a batch ends in time."""
-        return self.effort.left > (count + 1) * (session.compile_seconds + 0.02) + 0.2
+    def _chunk(self, session: Session, queue: deque[Entry],
+               searches: dict[int, Iterator[list[Built]]]) -> list[tuple[Entry, list[Built]]]:
+        """Kernels and what to time of them next, as many as there is time for.
+
+        Several at once, so that they are compiled by all processes.
+        """
+        chunk: list[tuple[Entry, list[Built]]] = []
+        while queue and len(chunk) < _CHUNK:
+            count = sum(len(batch) + 1 for _, batch in chunk) + _BATCH[self.effort.level] + 1
+            if self.effort.left < count * session.compile_seconds + _SLACK_SECONDS * (
+                    len(chunk) + 1):
+                break
+            entry = queue.popleft()
+            chunk.append((entry, next(searches[id(entry)], [])))
+        return chunk
 
     def _remark(self, entry: Entry) -> str:
         return (f"{entry.kernel.name}: {entry.best.rule}, {entry.ratio:.0%} of the formula's time; "
                 f"{max(self.effort.left, 0):.0f} s left")
 
     def _measure(self, session: Session, entry: Entry, batch: list[Built]) -> None:
-        before = entry.ratio
+        """Times a batch; a new best one of many is timed once more, because luck favours it."""
+        before, known = entry.ratio, entry.best
+        self._time(session, entry, batch)
+        winner = next((each for each in batch if each.candidate == entry.best), None)
+        if self.effort.level == "max" and winner is not None and entry.best != known:
+            self._time(session, entry, [winner])
+        entry.fruitless = 0 if entry.ratio < before - 0.01 else entry.fruitless + 1
+
+    def _time(self, session: Session, entry: Entry, batch: list[Built]) -> None:
         try:
             found = session.measure(entry.kernel, [entry.default, *batch],
                                     min(1.5, max(self.effort.left, 0.1)))
@@ -228,9 +256,8 @@ class Tuner:
             _LOG.error("internal error: kernel %s: %s", entry.kernel.name, error)
             entry.fruitless = _CONVERGED
             return
-        known = {(t.base, t.rule, t.knobs): t for t in (*entry.trials, *found)}
-        entry.trials = list(known.values())
-        entry.fruitless = 0 if entry.ratio < before - 0.01 else entry.fruitless + 1
+        trials = {(t.base, t.rule, t.knobs): t for t in (*entry.trials, *found)}
+        entry.trials = list(trials.values())
 
     # -- candidates -------------------------------------------------------------------------------
 

@@ -1,0 +1,219 @@
+"""The tuner's decisions, with times that are made up: nothing here depends on the machine."""
+
+import itertools
+
+import numpy as np
+import pytest
+from kernels import convolution, product
+
+from bessemer.core.errors import CodegenError
+from bessemer.schedule.rule import make_loops
+from bessemer.targets import get_target
+from bessemer.tune import tuner as tuner_module
+from bessemer.tune.cost_model import CostModel
+from bessemer.tune.description import describe_kernel, kernel_key
+from bessemer.tune.records import KernelRecord, Records, Trial
+from bessemer.tune.space import Candidate
+from bessemer.tune.tuner import CLEAR_WIN, NOISY_WIN, Effort, Tuner, decide
+
+AVX512 = get_target("x86-avx512")
+BASE = Candidate.of("matmul", {"rows": 6})
+
+
+def trial(ratio, rows, **other):
+    fields = {"slices": 6} | other
+    return Trial("k", "matmul", f'{{"rows":{rows}}}', str(BASE), ratio, ratio, **fields)
+
+
+def test_the_formula_stays_without_a_clear_win():
+    assert decide([], BASE) == BASE
+    assert decide([trial(1.0, 6), trial(CLEAR_WIN + 0.001, 5)], BASE) == BASE
+    assert decide([trial(1.0, 6), trial(CLEAR_WIN - 0.001, 5)], BASE) == Candidate.of(
+        "matmul", {"rows": 5})
+
+
+def test_the_fastest_wins_and_ties_do_not_depend_on_the_order():
+    trials = [trial(0.8, 5), trial(0.7, 3), trial(0.7, 4), trial(0.9, 2)]
+    winners = {decide(order, BASE) for order in itertools.permutations(trials)}
+    assert winners == {Candidate.of("matmul", {"rows": 3})}
+
+
+def test_disturbed_times_need_a_larger_win_and_wrong_ones_never_count():
+    assert decide([trial(0.93, 5, clean=False)], BASE) == BASE
+    assert decide([trial(NOISY_WIN - 0.01, 5, clean=False)], BASE) != BASE
+    assert decide([trial(0.1, 5, wrong=True)], BASE) == BASE
+    assert decide([trial(0.1, 5, slices=2)], BASE) == BASE
+
+
+def test_times_beside_another_formula_do_not_count():
+    other = Trial("k", "matmul", '{"rows":5}', "matmul rows=4", 0.5, 0.5, 6)
+    assert decide([other], BASE) == BASE
+
+
+class Clock:
+    """Time that only measuring moves."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+
+class FakeSession:
+    """Times schedules by a made-up rule: more rows are faster. Each takes a tenth of a second."""
+
+    calls = 0
+    fails = False
+
+    def __init__(self, target, threads, records):
+        self.target, self.threads, self.records = target, threads, records
+        self.compile_seconds = 0.1
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def key(self, kernel):
+        return kernel_key(kernel, self.target, self.threads)
+
+    def compile(self, schedules):
+        clock.now += 0.1 * len(schedules)
+
+    def measure(self, kernel, built, seconds):
+        FakeSession.calls += 1
+        if FakeSession.fails:
+            raise CodegenError("LLVM does not like it")
+        clock.now += 0.05 * len(built)
+        cost = [self.cost(each.candidate) for each in built]
+        trials = [Trial(self.key(kernel), e.candidate.rule, e.candidate.knobs_text,
+                        str(built[0].candidate), c, c / cost[0], 6)
+                  for e, c in zip(built, cost, strict=True)]
+        self.records.add(KernelRecord(self.key(kernel), "c", 2, describe_kernel(kernel)), trials)
+        return trials
+
+    def cost(self, candidate):
+        knobs = dict(candidate.knobs)
+        return 1.0 + 1.0 / (1 + int(knobs.get("vectors", 0))) + 0.1 * int(
+            knobs.get("unroll", 0) != 8)
+
+
+clock = Clock()
+
+
+@pytest.fixture(autouse=True)
+def made_up(monkeypatch):
+    clock.now, FakeSession.calls, FakeSession.fails = 0.0, 0, False
+    monkeypatch.setattr(tuner_module, "Session", FakeSession)
+    monkeypatch.setattr(tuner_module, "time", clock)
+    monkeypatch.setattr(tuner_module, "_SMALL_SECONDS", 0.0)
+
+
+def choose(kernels, level, records, budget_s=None, on_progress=None):
+    pairs = [(kernel, make_loops(kernel, AVX512, "kernel")) for kernel in kernels]
+    tuner = Tuner(AVX512, 2, Effort.of(level, budget_s, clock.now), records,
+                  model=CostModel(None), on_progress=on_progress)
+    return tuner, tuner.choose(pairs)
+
+
+def knobs_of(chosen):
+    return [(each.rule, each.knobs) for each in chosen]
+
+
+def test_equal_kernels_are_timed_once():
+    with Records(None) as records:
+        tuner, chosen = choose([convolution(seed=k) for k in range(4)], "default", records)
+    assert FakeSession.calls == 1
+    assert len({str(each) for each in knobs_of(chosen)}) == 1
+    assert [each.count for each in tuner.found] == [4]
+
+
+def test_each_kernel_keeps_its_own_constants():
+    kernels = [convolution(seed=k) for k in range(2)]
+    with Records(None) as records:
+        _, chosen = choose(kernels, "default", records)
+    for kernel, scheduled in zip(kernels, chosen, strict=True):
+        weights = [o.constant for o in scheduled.operands if o.constant is not None]
+        assert weights[0] is kernel.inputs[1].constant
+
+
+def test_the_second_time_nothing_is_timed_and_all_is_the_same(tmp_path):
+    kernels = [convolution(), convolution(window=3), product()]
+    with Records(tmp_path / "r.sqlite") as records:
+        _, first = choose(kernels, "default", records)
+    calls, now = FakeSession.calls, clock.now
+    with Records(tmp_path / "r.sqlite") as records:
+        _, second = choose(kernels, "default", records)
+    assert (FakeSession.calls, clock.now) == (calls, now)
+    assert knobs_of(first) == knobs_of(second)
+    assert [str(e.function) for e in first] == [str(e.function) for e in second]
+
+
+def test_a_larger_budget_begins_with_the_same_schedules_and_is_never_slower():
+    found = []
+    for budget in (1.0, 3.0, 9.0, 30.0):
+        clock.now = 0.0
+        with Records(None) as records:
+            _, chosen = choose([convolution(size=28), product(64, 64, 64)], "max", records, budget)
+            tried = {kernel.key: {(t.rule, t.knobs) for t in records.trials(kernel.key)}
+                     for kernel in records.kernels()}
+        session = FakeSession(AVX512, 2, None)
+        found.append((tried, [session.cost(Candidate.of(e.rule, e.knobs)) for e in chosen]))
+    for (few, slower), (many, faster) in itertools.pairwise(found):
+        assert all(tried <= many[key] for key, tried in few.items())
+        assert all(b <= a for a, b in zip(slower, faster, strict=True))
+    first, last = (sum(map(len, tried.values())) for tried, _ in (found[0], found[-1]))
+    assert last > first
+
+
+@pytest.mark.parametrize("budget", [2.0, 5.0, 20.0])
+def test_the_budget_is_kept(budget):
+    with Records(None) as records:
+        choose([convolution(size=k) for k in (7, 14, 28)], "max", records, budget)
+    assert clock.now <= 1.1 * budget
+
+
+def test_max_goes_on_where_default_stopped_and_ends_when_nothing_is_found():
+    with Records(None) as records:
+        choose([product(64, 64, 64)], "default", records)
+        few = len(records.trials(records.kernels()[0].key))
+        choose([product(64, 64, 64)], "max", records, 1e6)
+        assert len(records.trials(records.kernels()[0].key)) > few
+    assert clock.now < 1e3
+
+
+def test_a_kernel_that_llvm_refuses_keeps_the_formula(caplog):
+    FakeSession.fails = True
+    kernel = convolution()
+    with Records(None) as records:
+        _, chosen = choose([kernel], "default", records)
+    assert knobs_of(chosen) == knobs_of([make_loops(kernel, AVX512, "kernel")])
+    assert "internal error" in caplog.text
+
+
+def test_progress_tells_kernels_done():
+    told = []
+    with Records(None) as records:
+        choose([convolution(), convolution(window=3)], "default", records,
+               on_progress=lambda *words: told.append(words))
+    assert [(done, total) for done, total, _ in told] == [(1, 2), (2, 2)]
+    assert "of the formula's time" in told[0][2]
+
+
+def test_kernels_that_do_not_matter_are_left_out(monkeypatch):
+    monkeypatch.setattr(tuner_module, "_SMALL_SHARE", 0.2)
+    with Records(None) as records:
+        tuner, _ = choose([convolution(256, 256, 28, 3), product(2, 4, 3)], "default", records)
+    assert FakeSession.calls == 1
+    assert sorted(each.tried > 0 for each in tuner.found) == [False, True]
+
+
+def test_random_numbers_do_not_depend_on_what_came_before():
+    np.random.default_rng(0).random(5)
+    with Records(None) as one, Records(None) as two:
+        first = knobs_of(choose([product(48, 80, 64)], "default", one)[1])
+        assert knobs_of(choose([product(48, 80, 64)], "default", two)[1]) == first
+        assert [t.knobs for t in one.trials(one.kernels()[0].key)] == [
+            t.knobs for t in two.trials(two.kernels()[0].key)]
