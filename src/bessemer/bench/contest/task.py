@@ -45,13 +45,15 @@ class Loaded:
     """A model ready to run on the task's inputs; `run` may be called again and again.
 
     `outputs` gives the results of the last run in the model's order, or as many of them as the
-    runtime shows. One call of `run` makes `items` inferences.
+    runtime shows. One call of `run` makes `items` inferences. `keep` is what must live as long:
+    runtimes read the caller's memory.
     """
 
     run: Callable[[], object]
     outputs: Callable[[], Sequence[Array]]
     note: str = ""
     items: int = 1
+    keep: tuple[object, ...] = ()
 
 
 class Peer(Protocol):
@@ -111,7 +113,8 @@ def side_by_side(copies: Sequence[Loaded]) -> Loaded:
         threading.Thread(target=forever, args=(copy,), daemon=True).start()
     first = copies[0]
     return Loaded(
-        lambda: laps(first), first.outputs, f"{len(copies)} copies", _ROUNDS * len(copies))
+        lambda: laps(first), first.outputs, f"{len(copies)} copies", _ROUNDS * len(copies),
+        tuple(copies))
 
 
 def single_threaded_copies(subject: Peer, task: Task) -> Loaded:

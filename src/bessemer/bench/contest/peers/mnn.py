@@ -53,8 +53,7 @@ class Mnn:
             return [np.array(each.read()) for each in last]
 
         # The module uses the manager but does not keep it alive.
-        run.__dict__["manager"] = manager
-        return Loaded(run, outputs)
+        return Loaded(run, outputs, keep=(task, manager))
 
     def load_streams(self, task: Task) -> Loaded:
         """A copy for each stream."""

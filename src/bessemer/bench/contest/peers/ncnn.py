@@ -53,8 +53,8 @@ class Ncnn:
             setattr(network.opt, f"use_{option}", False)
         if network.load_param(str(path)) or network.load_model(str(path.with_suffix(".bin"))):
             raise UnsupportedOperatorError(f"{path}: ncnn refuses the converted model")
-        places = [package.Mat(np.ascontiguousarray(_narrow(array)[0]))
-                  for array in task.inputs.values()]
+        arrays = [np.ascontiguousarray(_narrow(array)[0]) for array in task.inputs.values()]
+        places = [package.Mat(array) for array in arrays]
         names, result = list(network.input_names()), next(iter(network.output_names()))
         last: list[Any] = []
 
@@ -68,7 +68,7 @@ class Ncnn:
         def outputs() -> list[Array]:
             return [np.array(each)[None] for each in last]
 
-        return Loaded(run, outputs)
+        return Loaded(run, outputs, keep=(arrays, network))
 
     def load_streams(self, task: Task) -> Loaded:
         """A copy for each stream."""

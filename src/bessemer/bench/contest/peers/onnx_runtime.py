@@ -43,7 +43,8 @@ class OnnxRuntime:
         def run() -> None:
             call(binding)
 
-        return Loaded(run, lambda: [value.numpy() for value in results])
+        return Loaded(run, lambda: [value.numpy() for value in results],
+                      keep=(task, kept))
 
     def load_streams(self, task: Task) -> Loaded:
         """A session for each stream: it has no other way to share weights between them."""

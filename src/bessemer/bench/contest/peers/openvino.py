@@ -41,7 +41,7 @@ class OpenVino:
         def outputs() -> list[Array]:
             return [np.array(request.get_output_tensor(k).data) for k in range(len(model.outputs))]
 
-        return Loaded(run, outputs)
+        return Loaded(run, outputs, keep=(task, tensors))
 
     def load_streams(self, task: Task) -> Loaded:
         """As many requests in flight as it finds best."""
@@ -61,7 +61,7 @@ class OpenVino:
             return [np.array(queue[0].get_output_tensor(k).data)
                     for k in range(len(model.outputs))]
 
-        return Loaded(run, outputs, f"{streams} streams", calls)
+        return Loaded(run, outputs, f"{streams} streams", calls, (task, feed))
 
     def _compiled(self, task: Task, hint: str) -> Any:
         return _package().Core().compile_model(str(task.model), "CPU", {

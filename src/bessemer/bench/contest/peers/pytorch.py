@@ -40,7 +40,7 @@ class Eager:
             if not any(array.ndim == 4 for array in task.inputs.values()):
                 break
         assert best is not None
-        return _loaded(best[2], best[1])
+        return _loaded(best[2], best[1], task)
 
     def load_streams(self, task: Task) -> Loaded:
         """A copy for each stream."""
@@ -62,7 +62,7 @@ class Inductor(Eager):
         run = _runner(torch, compiled, arguments)
         for _ in range(_TRIALS):
             run()
-        return _loaded(run, "frozen")
+        return _loaded(run, "frozen", task)
 
 
 def _set_up(task: Task) -> Any:
@@ -90,10 +90,10 @@ def _runner(torch: Any, network: Any, arguments: list[Any]) -> Callable[[], Any]
     return run
 
 
-def _loaded(run: Callable[[], Any], note: str) -> Loaded:
+def _loaded(run: Callable[[], Any], note: str, task: Task) -> Loaded:
     last: list[Any] = []
 
     def keep() -> None:
         last[:] = run()
 
-    return Loaded(keep, lambda: [each.numpy() for each in last], note)
+    return Loaded(keep, lambda: [each.numpy() for each in last], note, keep=(task,))
