@@ -19,7 +19,7 @@ def _experts(rows=(T,), activation="relu", both=1, biases=True, third=False, **a
         "MoE", floats(*rows, H), floats(tokens, E), floats(E, both * INNER, H),
         floats(E, both * INNER) if biases else None, floats(E, H, INNER),
         floats(E, H) if biases else None, floats(E, INNER, H) if third else None,
-        activation_type=activation, constants=(2, 3, 4, 5, 6), atol=1e-4, **attributes)
+        activation_type=activation, constants=(2, 3, 4, 5, 6), atol=2e-6, **attributes)
 
 
 EXPERTS = [

@@ -97,14 +97,14 @@ def _least_variance(case: Case, x: Array) -> float:
 
 
 @known("sigmoid-absolute", "Sigmoid", "Loop", "If", "Scan", "SequenceMap", "FusedGemm",
-       "FusedConv", "LinearClassifier", "LinearRegressor", "SVMClassifier",
-       "TreeEnsembleClassifier", "TreeEnsembleRegressor")
+       "GatedRMSNorm", "ScaledSiLU", "FusedConv", "LinearClassifier", "LinearRegressor",
+       "SVMClassifier", "TreeEnsembleClassifier", "TreeEnsembleRegressor")
 def _sigmoid(case: Case) -> bool:
     """Small results carry an error of the size of 1's last place."""
     bodies = "".join(str(a.g) for a in case.node.attribute if a.HasField("g"))
     fused = case.attribute("activation", case.attribute("post_transform", ""))
-    inside = "Sigmoid" in (case.node.op_type, fused) or "Sigmoid" in bodies
-    inside |= fused == "LOGISTIC" or case.attribute("prob_a") is not None
+    inside = case.node.op_type in ("Sigmoid", "ScaledSiLU") or "Sigmoid" in bodies + fused
+    inside |= fused in ("LOGISTIC", "sigmoid", "silu") or case.attribute("prob_a") is not None
     if case.want.dtype.kind != "f":
         return False
     eps = float(np.finfo(case.want.dtype).eps)

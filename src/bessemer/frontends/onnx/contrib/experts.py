@@ -1,11 +1,17 @@
 """Mixtures of experts: MoE."""
 
+from typing import Any
+
 import numpy as np
 
 from bessemer.frontends.onnx.contrib.table import Draft, contrib
 from bessemer.ir.graph import Value
 
-_ACTIVATIONS = {"relu": "Relu", "gelu": "Gelu", "silu": "Swish", "identity": "Identity"}
+_ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "relu": ("Relu", {}), "silu": ("Swish", {}), "identity": ("Identity", {}),
+    # By tanh, as ONNX Runtime computes it.
+    "gelu": ("Gelu", {"approximate": "tanh"}),
+}
 
 
 def _linear(d: Draft, x: Value, weights: Value, bias: Value | None) -> Value:
@@ -76,7 +82,8 @@ def mixture(
         shifted = d.op("Add", linear, d.constant(activation_beta, x.tensor.dtype))
         hidden = d.op("Mul", d.op("Swish", gate, alpha=activation_alpha), shifted)
     elif activation_type in _ACTIVATIONS:
-        hidden = d.op(_ACTIVATIONS[activation_type], hidden)
+        op, attributes = _ACTIVATIONS[activation_type]
+        hidden = d.op(op, hidden, **attributes)
         if fc3 is not None:
             hidden = d.op("Mul", hidden, _linear(d, tokens, fc3, fc3_bias))
     else:
