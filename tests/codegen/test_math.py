@@ -76,6 +76,21 @@ def test_accuracy(op):
     assert error[worst] <= bound, (x[worst], got[worst])
 
 
+def test_gate_accuracy():
+    rng = np.random.default_rng(7)
+    x = samples(rng)
+    a = np.where(rng.random(x.size) < 0.5, x, rng.uniform(-9, 9, x.size)).astype(np.float32)
+    got = evaluate(lambda p, q: p * te.sigmoid(q), a, x)
+    with np.errstate(all="ignore"):
+        gates = _sigmoid(x.astype(np.float64))
+        gates = np.where(gates < 2.0**-126, 0.0, gates)
+        error = ulps(got, a.astype(np.float64) * gates)
+        tiny = np.abs(a * gates) < 2.0**-120
+    worst = int(np.where(tiny, 0, error).argmax())
+    assert error[worst] <= 3.0, (a[worst], x[worst], got[worst])
+    assert np.abs(got[tiny]).max() < 2.0**-119
+
+
 def test_power_accuracy():
     rng = np.random.default_rng(2)
     x, y = (part.ravel() for part in np.meshgrid(SPECIAL, SPECIAL))

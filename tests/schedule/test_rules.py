@@ -34,8 +34,9 @@ def halo(layout, pad):
     return layout.with_halo(((0, 0), (0, 0), (pad, pad), (pad, pad)))
 
 
-def convolution(lanes, n, c, m, h, w, k, stride=1, pad=0, group=1, planar=False, out_halo=0):
-    """A convolution with bias, residual and ReLU on blocked layouts."""
+def convolution(lanes, n, c, m, h, w, k, stride=1, pad=0, group=1, planar=False, out_halo=0,
+                gate=False):
+    """A convolution with bias, residual and ReLU (or Swish) on blocked layouts."""
     rng = np.random.default_rng(1)
     op = Conv(pads=(pad,) * 4, strides=(stride, stride), group=group)
     x, y = te.placeholder(f32, (n, c, h, w), "x"), te.placeholder(f32, (m, c // group, k, k), "w")
@@ -43,6 +44,8 @@ def convolution(lanes, n, c, m, h, w, k, stride=1, pad=0, group=1, planar=False,
     total = op.lower(x, y, bias)
     skip = te.placeholder(f32, total.shape, "skip")
     out = te.compute(f32, total.shape, lambda *i: te.maximum(total[i] + skip[i], 0.0))
+    if gate:
+        out = te.compute(f32, total.shape, lambda *i: total[i] * te.sigmoid(total[i]) + skip[i])
     blocked = Layout.blocked(4, 1, lanes)
     inputs = [Operand.dense(x, halo(Layout.plain(4) if planar else blocked, pad)),
               Operand.dense(y, None, random_constant(y, rng)),
@@ -114,6 +117,7 @@ CASES = {
         lambda v: convolution(v, 1, 1, 8, 9, 9, 3, pad=1, planar=True),
         lambda v: convolution(v, 1, 3, 64, 75, 75, 3, stride=2, planar=True),
         lambda v: convolution(v, 1, 64, 64, 5, 7, 3, pad=1, group=2),
+        lambda v: convolution(v, 1, 150, 70, 11, 9, 1, gate=True, out_halo=1),
     ],
     "winograd": [
         lambda v: convolution(v, 1, 32, 48, 7, 7, 3, pad=1),
@@ -124,6 +128,7 @@ CASES = {
     "window": [
         lambda v: convolution(v, 2, 40, 40, 9, 10, 3, pad=1, group=40, out_halo=2),
         lambda v: convolution(v, 1, 16, 16, 11, 7, 5, stride=2, pad=2, group=16),
+        lambda v: convolution(v, 1, 20, 20, 9, 10, 3, pad=1, group=20, gate=True),
         lambda v: pooling(v, 1, 20, 11, 13, 3, 2, 1),
     ],
     "matmul": [

@@ -66,7 +66,16 @@ def expand_math(expr: Expr) -> Expr:
     times, so the emitter must evaluate each object once. f64 functions are left, except sigmoid,
     rsqrt and sign.
     """
-    return rewrite(expr, _expand)
+    return rewrite(rewrite(expr, _gate), _expand)
+
+
+def _gate(node: Expr) -> Expr | None:
+    """Spells a * sigmoid(x) as one formula: the gates of Swish, GLU and recurrent cells."""
+    if isinstance(node, Binary) and node.op == "*" and node.dtype == f32:
+        for a, gate in ((node.a, node.b), (node.b, node.a)):
+            if isinstance(gate, Unary) and gate.op == "sigmoid":
+                return elementary.gated(a, gate.a)
+    return None
 
 
 def _expand(node: Expr) -> Expr | None:
