@@ -17,6 +17,7 @@ from bessemer.ops.conv import Conv, conv_window
 from bessemer.ops.expression import NodeExpression, expression_of
 from bessemer.ops.layout import Reorder
 from bessemer.passes.graph_pass import GraphPass, graph_pass
+from bessemer.passes.match import slice_range
 from bessemer.te.expr import Load, Reduce, walk
 from bessemer.te.tensor import stages
 
@@ -55,6 +56,8 @@ class ChooseLayouts(GraphPass):
             self._convolution(graph, node)
         elif node.op.op_name in JOINED:
             self._joined(graph, node)
+        elif self._cuts_between_blocks(node):
+            self._block(node.output)
         elif any(value is not None and is_blocked(value) for value in node.inputs) \
                 and self._keeps_channels(node):
             self._follow(graph, node)
@@ -119,6 +122,15 @@ class ChooseLayouts(GraphPass):
         if fits:
             for value in node.outputs:
                 self._block(value)
+
+    def _cuts_between_blocks(self, node: Node) -> bool:
+        """True for a Slice that takes whole blocks of channels."""
+        whole = node.inputs[0] if node.op.op_name == "Slice" else None
+        if whole is None or not is_blocked(whole) or not _has_shapes(node):
+            return False
+        found, channels = slice_range(node), node.output.tensor.dims[1]
+        return found is not None and found[0] == 1 and found[1] % self.block == 0 \
+            and channels % self.block == 0
 
     def _keeps_channels(self, node: Node) -> bool:
         """True if element [n, c, ..] of the outputs reads only channel c of the blocked inputs."""
@@ -192,12 +204,15 @@ class ChooseLayouts(GraphPass):
         """Tensors joined by Concat or Split share one halo, so that they can share memory."""
         for _ in range(3):
             for node in graph.nodes:
-                if node.op.op_name not in JOINED or not is_blocked(node.output):
+                if node.op.op_name not in (*JOINED, "Slice") or not is_blocked(node.output):
                     continue
-                family = [v for v in (*node.inputs[:1], *node.outputs) if v is not None] \
-                    if node.op.op_name == "Split" else \
-                    [v for v in (*node.inputs, *node.outputs) if v is not None]
-                axis = node.op.attributes()["axis"] % node.output.tensor.rank
+                is_concat = node.op.op_name == "Concat"
+                read = node.inputs if is_concat else node.inputs[:1]
+                family = [v for v in (*read, *node.outputs) if v is not None]
+                found = None if node.op.op_name != "Slice" else slice_range(node)
+                axis = found[0] if found is not None else -1
+                if node.op.op_name in JOINED:
+                    axis = node.op.attributes()["axis"] % node.output.tensor.rank
                 halos = [self._halos[id(v)] for v in family if id(v) in self._halos]
                 if axis == 1:
                     for halo in halos:

@@ -154,3 +154,25 @@ def merge_sources(*nodes: Node) -> tuple[str, ...]:
     for node in nodes:
         names.update(dict.fromkeys(node.sources))
     return tuple(names)
+
+
+def slice_range(node: Node) -> tuple[int, int] | None:
+    """(axis, start) of a constant Slice with step 1 that cuts along one axis."""
+    extents = dims(node.inputs[0])
+    starts = ints(node.inputs[1])
+    if extents is None or starts is None or len(starts) != 1 or dims(node.output) is None:
+        return None
+    axes: tuple[int, ...] | None = (0,)
+    if len(node.inputs) > 3 and node.inputs[3] is not None:
+        axes = ints(node.inputs[3])
+    steps: tuple[int, ...] | None = (1,)
+    if len(node.inputs) > 4 and node.inputs[4] is not None:
+        steps = ints(node.inputs[4])
+    if axes is None or steps != (1,) or len(axes) != 1:
+        return None
+    axis = axes[0] % len(extents)
+    length = extents[axis]
+    if not isinstance(length, int):
+        return None
+    start = starts[0] + length if starts[0] < 0 else starts[0]
+    return axis, min(max(start, 0), length)

@@ -41,6 +41,7 @@ OPTIMIZE_PIPELINE: Pipeline = (
     "merge-horizontal-matmuls",
     "expand-recurrent",
     "reshape-before-split",
+    "join-pieces",
     # Last, so that conditions which can become known have done so.
     "select-branches",
     Repeat(_CLEAN),

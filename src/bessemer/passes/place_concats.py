@@ -7,7 +7,7 @@ from bessemer.ir.operator import FusionClass
 from bessemer.ir.placement import needs_no_copy, storage_of
 from bessemer.ir.types import TensorType
 from bessemer.passes.graph_pass import GraphPass, graph_pass, label
-from bessemer.passes.match import attribute, dims, ints, is_op
+from bessemer.passes.match import attribute, dims, is_op, slice_range
 
 _ALIASES = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")
 
@@ -129,7 +129,7 @@ class PlaceConcats(GraphPass):
 
     def _place_slice(self, graph: Graph, node: Node) -> None:
         whole, piece = node.inputs[0], node.output
-        found = _slice_range(node)
+        found = slice_range(node)
         if whole is None or found is None or self._refuses_root(graph, node, whole):
             return
         axis, start = found
@@ -214,25 +214,3 @@ def _needs_dense(piece: Value) -> str:
 def _axis(node: Node, whole: Value | None) -> int | None:
     extents = dims(whole)
     return int(attribute(node, "axis")) % len(extents) if extents else None
-
-
-def _slice_range(node: Node) -> tuple[int, int] | None:
-    """(axis, start) of a constant Slice with step 1 that cuts along one axis."""
-    extents = dims(node.inputs[0])
-    starts = ints(node.inputs[1])
-    if extents is None or starts is None or len(starts) != 1 or dims(node.output) is None:
-        return None
-    axes: tuple[int, ...] | None = (0,)
-    if len(node.inputs) > 3 and node.inputs[3] is not None:
-        axes = ints(node.inputs[3])
-    steps: tuple[int, ...] | None = (1,)
-    if len(node.inputs) > 4 and node.inputs[4] is not None:
-        steps = ints(node.inputs[4])
-    if axes is None or steps != (1,) or len(axes) != 1:
-        return None
-    axis = axes[0] % len(extents)
-    length = extents[axis]
-    if not isinstance(length, int):
-        return None
-    start = starts[0] + length if starts[0] < 0 else starts[0]
-    return axis, min(max(start, 0), length)
