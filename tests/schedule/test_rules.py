@@ -12,10 +12,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "codegen"))
 from kernel_runner import run_kernel
 
 from bessemer import te
-from bessemer.core.dtypes import f32
+from bessemer.core.dtypes import dtype_from_numpy, f32
 from bessemer.ir.layout import Layout
 from bessemer.lower.collapse import simplify_axes
 from bessemer.lower.kernel import Kernel, Operand, inline_stages
+from bessemer.ops.attention import Attention
+from bessemer.ops.block_quantized import BlockMatMul, DequantizeBlocks
 from bessemer.ops.conv import Conv
 from bessemer.ops.pool import MaxPool
 from bessemer.ops.softmax import Softmax
@@ -69,6 +71,16 @@ def product(m, n, k, constant=True, batch=()):
                   [Operand.dense(out)])
 
 
+def attention(sizes, mask=None, **attributes):
+    """Attention over [batch, heads, queries, keys, size of queries, size of values]."""
+    b, h, s, t, d, e = sizes
+    q, k, v = (te.placeholder(f32, shape, name) for name, shape in (
+        ("q", (b, h, s, d)), ("k", (b, h, t, d)), ("v", (b, h, t, e))))
+    inputs = [q, k, v] if mask is None else [q, k, v, te.placeholder(f32, mask, "mask")]
+    y = Attention(**attributes).lower(*inputs)[0]
+    return Kernel("attention", [Operand.dense(x) for x in inputs], [Operand.dense(y)])
+
+
 def transposed_product(m, n, k):
     """a @ b.T with constant b [n, k], as Gemm has it."""
     rng = np.random.default_rng(2)
@@ -77,6 +89,25 @@ def transposed_product(m, n, k):
     total = te.compute(f32, (m, n), lambda i, j: te.sum_(a[i, axis] * b[j, axis], axis))
     return Kernel("gemm", [Operand.dense(a), Operand.dense(b, None, random_constant(b, rng))],
                   [Operand.dense(total)])
+
+
+def few_bits(rows, n, k, bits=4, real_zeros=False):
+    """x times weights of a few bits, all of them constants; without rows the weights as floats."""
+    rng = np.random.default_rng(4)
+    given = {"K": k, "N": n, "block_size": 16, "bits": bits}
+    blocks = -(-k // 16)
+    contents = [rng.integers(0, 256, (n, blocks, 2 * bits)).astype(np.uint8),
+                rng.uniform(0.01, 0.1, (n, blocks)).astype(np.float32),
+                rng.integers(0, 9, (n, blocks)).astype(np.float32 if real_zeros else np.uint8)]
+    tensors = [te.placeholder(dtype_from_numpy(c.dtype), c.shape, f"c{i}")
+               for i, c in enumerate(contents)]
+    operands = [Operand.dense(t, None, c) for t, c in zip(tensors, contents)]
+    if not rows:
+        floats = DequantizeBlocks(**given).lower(*tensors)
+        return Kernel("floats", operands, [Operand.dense(floats)])
+    x = te.placeholder(f32, (*rows, k), "x")
+    out = BlockMatMul(**given).lower(x, *tensors)
+    return Kernel("few_bits", [Operand.dense(x), *operands], [Operand.dense(out)])
 
 
 def pooling(lanes, n, c, h, w, k, stride, pad):
@@ -137,11 +168,21 @@ CASES = {
         lambda v: product(50, 250, 310),  # weights so large that each block asks for the next one
         lambda v: product(40, 130, 20, batch=(2,)), lambda v: transposed_product(3, 35, 17),
     ],
+    "attention": [
+        lambda v: attention((2, 3, 37, 41, 8, 24)), lambda v: attention((1, 2, 5, 7, 3, 5), (5, 7)),
+        lambda v: attention((1, 2, 2 * v, 20, 16, 16), is_causal=1),
+    ],
+    "computed-matmul": [
+        lambda v: few_bits((13,), 37, 48), lambda v: few_bits((1,), 70, 40),
+        lambda v: few_bits((2, 3), 33, 33, bits=2, real_zeros=True),
+        lambda v: few_bits((5,), 32, 32, bits=8),
+    ],
     "rowwise": [lambda v: softmax((5, 37), -1), lambda v: softmax((2, 7, 3, 19), 1)],
     "reduction": [lambda v: reduction((5, 37), 1), lambda v: reduction((37, 19), 0),
                   lambda v: reduction((3, 41, 5), 1)],
     "injective": [lambda v: transposed((5, 37, 3), (2, 0, 1)),
-                  lambda v: transposed((2, 20, 3, 5), (0, 2, 3, 1), Layout.blocked(4, 1, v))],
+                  lambda v: transposed((2, 20, 3, 5), (0, 2, 3, 1), Layout.blocked(4, 1, v)),
+                  lambda v: few_bits((), 37, 48)],
 }
 
 

@@ -84,7 +84,7 @@ def lower_variant(graph: Graph, target: Target, constants: ConstantPool, *,
                   disable: Collection[str] = (), verify: Any = None, fuse: bool = True,
                   ranges: Ranges | None = None, choose: Choose | None = None) -> Variant:
     """Chooses layouts, fuses, schedules and plans the memory of a graph (which is changed)."""
-    pipeline = ("dequantize-block-weights", "scan-recurrent",
+    pipeline = ("dequantize-block-weights", "scan-recurrent", "recognise-attention",
                 ChooseLayouts(block=target.lanes(f32)), "place-concats")
     results = run_passes(graph, pipeline, disable=disable, verify=verify)
     groups = partition(graph, fuse)

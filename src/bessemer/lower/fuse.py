@@ -1,8 +1,9 @@
-"""Partitions a graph into fusion groups by operator class and the three merge rules.
+"""Partitions a graph into fusion groups by operator class and the four merge rules.
 
 Rule 1: consecutive injective operators merge. Rule 2: an injective operator that feeds a reduction
 merges into it. Rule 3: a complex-out-fusable operator (and a reduction) absorbs the element-wise
-operators behind it. Every merge and every refused near match is recorded with its reason.
+operators behind it. Rule 4: attention reads and writes through the Transposes around it.
+Every merge and every refused near match is recorded with its reason.
 """
 
 from collections.abc import Iterable
@@ -14,7 +15,9 @@ from bessemer.ir.operator import FusionClass, Unlowerable
 from bessemer.ir.placement import needs_no_copy
 from bessemer.ir.types import TensorType
 from bessemer.lower.kernel import is_expensive, is_identity_load
+from bessemer.ops.attention import Attention
 from bessemer.ops.expression import NodeExpression, expression_of
+from bessemer.ops.movement import Transpose
 from bessemer.te.expr import Expr, Load, Reduce, Var, walk
 from bessemer.te.tensor import Tensor, stages
 
@@ -173,7 +176,10 @@ class _Partitioner:
             group = self._new(node.op.fusion.value, node)
             self._absorb_inputs(group, node)
             return group
-        return self._new(node.op.fusion.value, node)
+        group = self._new(node.op.fusion.value, node)
+        if self.fuse and isinstance(node.op, Attention):
+            self._absorb_views(group, node)
+        return group
 
     # -- rules 1 and 3 --------------------------------------------------------------------------
 
@@ -255,7 +261,8 @@ class _Partitioner:
             if node.op.op_name == "bessemer.Reorder" or node.output.layout is None or \
                     value.layout is None or node.output.layout.parts != value.layout.parts:
                 return f"the layout changes from {value.layout} to {node.output.layout}"
-            if not elementwise:
+            if not elementwise and not (
+                    isinstance(group.anchor.op, Attention) and isinstance(node.op, Transpose)):
                 return f"it does not read {value.name} element by element"
             several = len(group.anchor.outputs) > 1
             return f"{group.anchor.name} has several results" if several else ""
@@ -305,6 +312,23 @@ class _Partitioner:
         if len(reading) > 1 and self._is_costly(other):
             return "its costly elements would be computed several times"
         return ""
+
+    # -- rule 4 ---------------------------------------------------------------------------------
+
+    def _absorb_views(self, group: Group, node: Node) -> None:
+        """Attention copies queries anyway and reads keys and values by rows, wherever they lie."""
+        for k, value in enumerate(node.inputs):
+            producer = value.producer if value is not None else None
+            other = self.group_of.get(id(producer)) if producer is not None else None
+            if value is None or producer is None or other is None or other.nodes != [producer] \
+                    or not isinstance(producer.op, Transpose):
+                continue
+            reason = self._input_refusal(other, value, node, k)
+            if reason:
+                self._refuse(other, node, reason)
+                continue
+            self._accept(group, other.last, "rule 4 (Transpose into attention)")
+            self._swallow(group, other)
 
     # -- records --------------------------------------------------------------------------------
 

@@ -218,11 +218,11 @@ class Attention(Operator):
             return self._biased(te.cast(capped_at(i), stage), i, shape, mask, past, lengths)
 
         biased = te.compute(stage, shape, biased_body, "biased")
-        probabilities = _row_softmax(biased)
-        y = self._weighted(q, value, probabilities, share)
+        exps, total = _row_exps(biased)
+        y = self._weighted(q, value, exps, total, share)
         shown: Any = {
             0: lambda *i: products[i] * scale, 1: lambda *i: capped_at(i),
-            2: lambda *i: biased[i], 3: lambda *i: probabilities[i],
+            2: lambda *i: biased[i], 3: lambda *i: exps[i] / _divisor(total[i[:-1]]),
         }[self.qk_matmul_output_mode]
         debug = te.compute(q.dtype, shape, lambda *i: te.cast(shown(*i), q.dtype), "qk")
         return y, key, value, debug
@@ -249,11 +249,12 @@ class Attention(Operator):
             return te.where(mask.at(*place, fill=fill), result, lowest)
         return result + te.cast(mask.at(*place, fill=-math.inf if short else None), result.dtype)
 
-    def _weighted(self, q: Tensor, value: Tensor, weights: Tensor, share: Dim) -> Tensor:
-        """Sum over the keys of probability * value, in the layout of q."""
-        batch, heads, rows, total = weights.shape
+    def _weighted(self, q: Tensor, value: Tensor, weights: Tensor, total: Tensor, share: Dim
+                  ) -> Tensor:
+        """Sum over the keys of weight * value, over the sum of weights, in the layout of q."""
+        batch, heads, rows, count = weights.shape
         size = value.shape[3]
-        t = te.reduce_axis(total, "t")
+        t = te.reduce_axis(count, "t")
         dtype = wide(q.dtype)
 
         def element(b: Expr, h: Expr, s: Expr, e: Expr) -> Expr:
@@ -261,13 +262,16 @@ class Attention(Operator):
             return te.sum_(weight * te.cast(value[b, h // share, t, e], dtype), t)
 
         result = te.compute(dtype, (batch, heads, rows, size), element, "weighted")
-        if q.rank == 4 and dtype == q.dtype:
-            return result
+
+        def scaled(b: Expr, h: Expr, s: Expr, e: Expr) -> Expr:
+            factor = te.cast(1.0 / _divisor(total[b, h, s]), dtype)
+            return te.cast(result[b, h, s, e] * factor, q.dtype)
+
         if q.rank == 4:
-            return te.compute(q.dtype, result.shape, lambda *i: te.cast(result[i], q.dtype), "y")
+            return te.compute(q.dtype, result.shape, scaled, "y")
         return te.compute(
             q.dtype, (batch, rows, heads * size),
-            lambda b, s, c: te.cast(result[b, c // size, s, c % size], q.dtype), "y",
+            lambda b, s, c: scaled(b, c // size, s, c % size), "y",
         )
 
     samples = (
@@ -320,8 +324,8 @@ def _present(new: Tensor, past: Tensor | None, shape: Shape) -> Tensor:
     return te.compute(new.dtype, (shape[0], shape[1], start + shape[2], shape[3]), body, "present")
 
 
-def _row_softmax(x: Tensor) -> Tensor:
-    """Softmax along the last axis; a row of -inf gives zeros."""
+def _row_exps(x: Tensor) -> tuple[Tensor, Tensor]:
+    """exp(x - max) along the last axis and its sums; a row of -inf gives zeros."""
     k, j = te.reduce_axis(x.shape[-1]), te.reduce_axis(x.shape[-1])
     outer = x.shape[:-1]
     top = te.compute(x.dtype, outer, lambda *i: te.max_(x[(*i, k)], k), "rowmax")
@@ -332,10 +336,9 @@ def _row_softmax(x: Tensor) -> Tensor:
         return te.exp(x[i] - shift)
 
     exps = te.compute(x.dtype, x.shape, exp_body, "exps")
-    total = te.compute(x.dtype, outer, lambda *i: te.sum_(exps[(*i, j)], j), "rowsum")
+    return exps, te.compute(x.dtype, outer, lambda *i: te.sum_(exps[(*i, j)], j), "rowsum")
 
-    def body(*i: Expr) -> Expr:
-        row = total[i[:-1]]
-        return exps[i] / te.where(te.equal(row, 0.0), 1.0, row)
 
-    return te.compute(x.dtype, x.shape, body, "probabilities")
+def _divisor(total: Expr) -> Expr:
+    """A sum of weights to divide by: 1 for a row without any."""
+    return te.where(te.equal(total, 0.0), 1.0, total)

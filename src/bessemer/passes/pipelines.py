@@ -46,10 +46,11 @@ OPTIMIZE_PIPELINE: Pipeline = (
     "select-branches",
     Repeat(_CLEAN),
 )
-"""Default passes that do not depend on layouts. Left out: recognise-attention (see there)."""
+"""Default passes that do not depend on layouts."""
 
 LAYOUT_PIPELINE: Pipeline = (
-    "dequantize-block-weights", "scan-recurrent", "choose-layouts", "place-concats",
+    "dequantize-block-weights", "scan-recurrent", "recognise-attention", "choose-layouts",
+    "place-concats",
 )
 """Runs when all shapes are bound."""
 
