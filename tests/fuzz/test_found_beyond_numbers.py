@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from bessemer.debug.random_graphs.models import ML, MICROSOFT, model_of
+from bessemer.debug.random_graphs.models import MICROSOFT, ML, model_of
 from bessemer.debug.random_graphs.oracles import Rival, reference_values, run_engine
 from bessemer.debug.random_graphs.verdict import Judge
 

@@ -1,5 +1,7 @@
 """A short run of the fuzzer of graphs; `python -m bessemer.debug.fuzz_graphs` is the long one."""
 
+from collections import Counter
+
 import numpy as np
 import onnx
 import pytest
@@ -24,9 +26,31 @@ def test_graphs_are_repeatable_and_valid():
 
 def test_most_operators_take_part():
     models = (make_graph(6, index).model() for index in range(150))
-    seen = {node.op_type for model in models for node in model.graph.node}
-    assert len(seen) > 140
-    assert len(RULES.names()) > 60
+    seen = {(node.domain, node.op_type) for model in models for node in model.graph.node}
+    assert len(seen) > 210
+    domains = Counter(domain for domain, _ in seen)
+    assert domains["ai.onnx.ml"] >= 12
+    assert domains["com.microsoft"] >= 35
+    assert len(RULES.names()) > 130
+
+
+def test_a_focus_names_files_of_rules():
+    def share(focus):
+        nodes = [node for index in range(20) for node in make_graph(9, index, focus).nodes]
+        return sum(node.domain == "ai.onnx.ml" for node in nodes) / len(nodes)
+
+    assert share(["ml_models", "ml_features"]) > 3 * share([])
+    graph = make_graph(9, 3, ["strings"]).model()
+    assert graph.SerializeToString() == make_graph(9, 3, ["strings"]).model().SerializeToString()
+
+
+def test_random_numbers_stay_inside_the_graph():
+    for index in range(40):
+        model = make_graph(10, index, ["chance"]).model()
+        given = {info.name for info in model.graph.output}
+        for node in model.graph.node:
+            if node.op_type.startswith(("Random", "Bernoulli", "Multinomial")):
+                assert not given & set(node.output)
 
 
 def test_no_disagreement():
