@@ -16,7 +16,7 @@ def answer(x: np.ndarray, constant: np.ndarray) -> np.ndarray:
 
 
 def quick_of(context) -> object:
-    return context._runner._quick
+    return context._runner.quick
 
 
 def test_quick_and_general_way_give_the_same(made, x) -> None:

@@ -41,7 +41,7 @@ class Runner:
         self._mask = program.plan.binding_alignment - 1
         self._names = [binding.name for binding in program.plan.outputs]
         self._inner: list[Runner] = []
-        self._quick: Quick | None = None
+        self.quick: Quick | None = None
         self._bodies = {
             segment.number: {name: self._body(body) for name, body in segment.bodies.items()}
             for segment in program.segments
@@ -55,7 +55,7 @@ class Runner:
         self._arena = self._region.array(0, plan.arena_bytes)
         self.tables = Tables(self.program, self._region.address)
         if self.program.is_native:
-            self._quick = quick_run(self.signature, self.tables, self._call)
+            self.quick = quick_run(self.signature, self.tables, self.ready_pool)
         self._sources = [
             (index, static_place(binding.source)) for index, binding in enumerate(plan.outputs)
             if binding.source is not None
@@ -102,8 +102,9 @@ class Runner:
         recorder: Recorder | None = None,
     ) -> Outputs:
         """One inference, as `ExecutionContext.run`; times of host steps go to the recorder."""
-        if self._quick is not None and given is None:
-            outputs = self._quick(inputs)
+        # Without a recorder the context has tried the quick way before.
+        if recorder is not None and self.quick is not None:
+            outputs = self.quick(inputs)
             if outputs is not None:
                 return outputs
         arrays = self.signature.arrays(inputs)
@@ -131,7 +132,7 @@ class Runner:
 
     def close(self) -> None:
         """Frees the memory; nothing can run afterwards."""
-        self._quick = None
+        self.quick = None
         for inner in self._inner:
             inner.close()
         self._arena = np.empty(0, np.uint8)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bessemer.runtime import pool as pools
 from bessemer.runtime.bindings import Signature, Spec, empty_aligned
 from bessemer.runtime.tables import Tables
 
@@ -22,11 +23,12 @@ Quick = Callable[[Any], dict[str, Any] | None]
 
 
 def quick_run(
-    signature: Signature, tables: Tables, call: Callable[[int], object]
+    signature: Signature, tables: Tables, ready_pool: Callable[[], pools.Pool]
 ) -> Quick | None:
     """The quick way into and out of a native run; None if a binding is large or no plain memory.
 
-    It knows no errors: what it does not take goes the general way, which words them.
+    It knows no errors: what it does not take goes the general way, which words them. `ready_pool`
+    points the tables at the pool of this process, which is another one in a new child process.
     """
     specs = (*signature.inputs, *signature.outputs)
     names = [spec.binding.name for spec in signature.outputs]
@@ -36,10 +38,12 @@ def quick_run(
     takes = [(spec.binding.name, array.shape, array.dtype, array)
              for spec, array in zip(signature.inputs, staged, strict=True)]
     gives = [(name, array.copy) for name, array in zip(names, made, strict=True)]
-    count, kind = len(takes), np.ndarray
+    count, kind, request = len(takes), np.ndarray, tables.requests[0]
     token = object()
+    pool: pools.Pool | None = None
 
     def run(inputs: Any) -> dict[str, Any] | None:
+        nonlocal pool
         if type(inputs) is not dict or len(inputs) != count:
             return None
         for name, shape, dtype, place in takes:
@@ -50,7 +54,9 @@ def quick_run(
         if tables.owner is not token:
             tables.bind(staged, made)
             tables.owner = token
-        call(0)
+        if pool is None or pool is not pools.current_pool():
+            pool = ready_pool()
+        pool.run(request)
         found = {}
         for name, copy in gives:
             found[name] = copy()
