@@ -83,7 +83,8 @@ def schedules_of(entry: CompiledKernel, target: Target, threads: int, count: int
             continue
         features = features_of(entry.kernel, made, target, threads)
         if 2 ** features[NAMES.index("code")] <= MOST_CODE:
-            built.append(Built(candidate, made))
+            usable = space.loops(candidate, for_use=True)
+            built += [Built(candidate, usable)] if usable is not None else []
     return built
 
 

@@ -119,7 +119,7 @@ def test_all_schedules_of_a_sample_agree(session):
     found = {}
     while len(found) < 5:
         candidate = next(randoms)
-        made = space.loops(candidate, verify=True)
+        made = space.loops(candidate, for_use=True)
         if made is not None:
             found[candidate] = Built(candidate, made)
     trials = session.measure(kernel, [built(kernel), *found.values()], 0.3)

@@ -74,9 +74,9 @@ def test_other_texts_are_no_candidates(text):
 
 
 def test_tiles_that_do_not_fit_the_registers_are_left_out():
-    space = Space(convolution(size=28), AVX512)
+    space = Space(convolution(filters=64, size=28), AVX512)
     default = space.defaults["convolution"]
-    wide = Candidate.of("convolution", {**default, "pixels": 14, "rows": 2, "vectors": 2})
+    wide = Candidate.of("convolution", {**default, "pixels": 14, "rows": 2, "vectors": 4})
     assert space.loops(wide) is None
     narrow = space.loops(Candidate.of("convolution", {**default, "pixels": 6, "vectors": 2}))
     assert narrow is not None

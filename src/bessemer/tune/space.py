@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,6 +14,7 @@ from bessemer.lower.loops import Alloc, statements, static
 from bessemer.schedule.rule import Knobs, Rule, Scheduled, applicable_rules, apply_rule
 from bessemer.targets.target import Target
 
+_SMALL_CONSTANT = 4096
 _OTHER_VALUE = 0.35
 """Share of mutations that take any value of a knob rather than a neighbouring one."""
 
@@ -59,6 +60,15 @@ class Space:
     def rules(self) -> list[Rule]:
         """The rules that apply, the preferred one first."""
         return applicable_rules(self.kernel, self.target)[0]
+
+    @cached_property
+    def _sketch(self) -> Kernel:
+        """The kernel with zeros for weights: rules need not transform what is only looked at."""
+        inputs = [operand if operand.constant is None or operand.constant.size < _SMALL_CONSTANT
+                  else replace(operand, constant=np.broadcast_to(
+                      np.zeros((), operand.constant.dtype), operand.constant.shape))
+                  for operand in self.kernel.inputs]
+        return replace(self.kernel, inputs=inputs)
 
     @cached_property
     def knobs(self) -> dict[str, dict[str, tuple[int | str, ...]]]:
@@ -123,11 +133,11 @@ class Space:
             (name, theirs[name] if name in theirs and rng.random() < 0.5 else value)
             for name, value in one.knobs))
 
-    def loops(self, candidate: Candidate, name: str = "kernel", verify: bool = False
-              ) -> Scheduled | None:
+    def loops(self, candidate: Candidate, for_use: bool = False) -> Scheduled | None:
         """The loops of a candidate; None if the rule cannot make them or they need too much.
 
-        Records may name rules that do not apply here and knobs that rules no longer have.
+        Unless they are for use they are not verified, and their weights are zeros. Records may name
+        rules that do not apply here and knobs that rules no longer have.
         Raises: VerifyError if the rule made loops that are not sound.
         """
         rule = next((rule for rule in self.rules if rule.name == candidate.rule), None)
@@ -135,10 +145,13 @@ class Space:
         if rule is None or set(knobs) != set(self.defaults[rule.name]) | set(self.knobs[rule.name]):
             return None
         try:
-            made = apply_rule(rule, self.kernel, self.target, name, knobs, verify=verify)
+            made = apply_rule(rule, self.kernel if for_use else self._sketch, self.target,
+                              "kernel", knobs, verify=for_use)
         except ScheduleError:
             return None
-        return made if register_vectors(made, self.target) <= self.target.vector_registers else None
+        # Some spilling is no disaster; transforms of tiles do it by their nature.
+        limit = self.target.vector_registers * 5 // 4
+        return made if register_vectors(made, self.target) <= limit else None
 
 
 def register_vectors(scheduled: Scheduled, target: Target) -> int:

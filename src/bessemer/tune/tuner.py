@@ -185,7 +185,7 @@ class Tuner:
     def _chosen(self, entry: Entry | None, kernel: Kernel, default: Scheduled) -> Scheduled:
         if entry is None or entry.best == entry.default.candidate:
             return default
-        made = Space(kernel, self.target).loops(entry.best, verify=True)
+        made = Space(kernel, self.target).loops(entry.best, for_use=True)
         return made or default
 
     def _worthy(self, entries: Sequence[Entry], todo: Sequence[Entry]) -> list[Entry]:
@@ -276,7 +276,7 @@ class Tuner:
             best = [pool[k][0] for k in np.argsort(scores, kind="stable")]
             batch = []
             for built in best:
-                made = space.loops(built.candidate, verify=True)
+                made = space.loops(built.candidate, for_use=True)
                 if made is not None:
                     batch.append(Built(built.candidate, made))
                 if len(batch) == _BATCH[level]:
