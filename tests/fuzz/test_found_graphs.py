@@ -179,3 +179,7 @@ def test_one_string_of_many():
     found = check([helper.make_node("Gather", ["x", "i"], ["y"])],
                   {"x": texts, "i": np.array(1)}, ["y"])
     assert found["y"] == "Monday"
+
+
+def test_scalar_beside_a_line():
+    check([helper.make_node("Add", ["a", "x"], ["y"])], {"a": random(), "x": random(4)}, ["y"])

@@ -83,7 +83,7 @@ def turned_axis(kernel: Kernel, output: Operand) -> int | None:
     assert tensor.body is not None
     for load in loads(tensor.body):
         operand = kernel.operand(load.tensor)
-        if operand is None or operand.constant is not None:
+        if operand is None or operand.constant is not None or not load.indices:
             continue
         index = load.indices[vector_axis(operand)]
         across = any(tensor.axes[axis] in walk(other) for other in load.indices)
