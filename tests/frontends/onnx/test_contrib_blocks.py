@@ -3,8 +3,9 @@
 import ml_dtypes
 import numpy as np
 import pytest
-from contrib_node import bytes_of, case, floats, node_model, signed, small
+from contrib_node import bytes_of, case, compare, floats, node_model, rival, signed, small
 
+import bessemer
 from bessemer.core.errors import ShapeError, UnsupportedOperatorError
 from bessemer.frontends import import_model
 
@@ -104,3 +105,14 @@ def test_tables_that_are_refused():
     inputs = (bytes_of(4, 16), np.array([1]), floats(4, 2))
     with pytest.raises(UnsupportedOperatorError, match="gather_axis that is the quantize_axis"):
         import_model(node_model("GatherBlockQuantized", inputs, block_size=16, quantize_axis=0))
+
+
+@pytest.mark.rivals
+def test_any_number_of_rows():
+    model = _product(64, 32, 4, "packed", (3,), columns=48).values[0].model()
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "rows"
+    engine = bessemer.build(model)
+    assert any("computed-matmul" in str(step) for step in engine.plan.steps)
+    for rows in (1, 5, 40, 300):
+        data = {"x0": floats(rows, 64)}
+        compare(engine.run(data)["y0"], rival(model, data)[0], atol=1e-4)

@@ -21,7 +21,6 @@ from bessemer.debug.random_graphs.minimise import with_output
 from bessemer.debug.random_graphs.oracles import reference_values
 from bessemer.ir.interpreter import REFERENCE_ERRORS
 
-
 _RENAMED = {b"bilinear": b"linear", b"bicubic": b"cubic"}
 
 

@@ -166,14 +166,14 @@ def embeddings(maker: Maker) -> None:
     batch, length, size = maker.integer(1, 3), maker.integer(1, 5), maker.choose(4, 8)
     ids = maker.fresh("i32", [batch, length], low=0, high=9)
     segments = maker.chance(0.6)
-    tables = [maker.fresh("f32", [rows, size]) for rows in (10, 6)]
+    tables = [maker.fresh("f32", [rows, size], fixed=1) for rows in (10, 6)]
     kinds = maker.fresh("i32", [batch, length], low=0, high=1) if segments else None
-    third = maker.fresh("f32", [2, size]) if segments else None
+    third = maker.fresh("f32", [2, size], fixed=1) if segments else None
     mask = maker.fresh("i32", [batch, length], low=0, high=1) if maker.chance(0.5) else None
     places = None
     if maker.chance(0.3):
         places = maker.fresh("i32", [batch, length], low=0, high=5)
-    gamma, beta = (maker.fresh("f32", [size]) for _ in range(2))
+    gamma, beta = (maker.fresh("f32", [size], fixed=1) for _ in range(2))
     microsoft(
         maker,
         "EmbedLayerNormalization",
