@@ -1,8 +1,9 @@
 """Checksums: SHA-256 for small sections, a fast one at memory speed for constants."""
 
-import hashlib
+import importlib
 import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,28 @@ _MOST_THREADS = 4
 _BLOCKS_PER_THREAD = 256
 
 
+def _find_sha256() -> Callable[[bytes | memoryview], Any]:
+    """SHA-256 of Python itself: `hashlib` loads OpenSSL, which takes 4 MB in every process.
+
+    Its module is `_sha2` since Python 3.12 and `_sha256` before; a Python without either has
+    `hashlib`.
+    """
+    for name in ("_sha2", "_sha256", "hashlib"):
+        try:
+            found: Callable[[bytes | memoryview], Any] = importlib.import_module(name).sha256
+        except (ImportError, AttributeError):
+            continue
+        return found
+    raise ImportError("this Python has no SHA-256")
+
+
+_sha256 = _find_sha256()
+
+
 def digest(content: bytes | memoryview) -> bytes:
     """SHA-256."""
-    return hashlib.sha256(content).digest()
+    found: bytes = _sha256(content).digest()
+    return found
 
 
 def blob_digest(blob: np.ndarray[Any, Any]) -> bytes:
@@ -30,10 +50,11 @@ def blob_digest(blob: np.ndarray[Any, Any]) -> bytes:
     blocks = blob[:whole].view(np.uint64).reshape(-1, BLOCK_BYTES // 8)
     tail = np.zeros(BLOCK_BYTES, np.uint8)
     tail[: len(blob) - whole] = blob[whole:]
-    state = hashlib.sha256(len(blob).to_bytes(8, "little"))
+    state = _sha256(len(blob).to_bytes(8, "little"))
     state.update(_sums(blocks).tobytes())
     state.update(tail.view(np.uint64).sum(dtype=np.uint64).tobytes())
-    return state.digest()
+    found: bytes = state.digest()
+    return found
 
 
 def _sums(blocks: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

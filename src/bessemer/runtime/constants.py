@@ -1,6 +1,5 @@
 """The constants of an engine in memory."""
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -109,5 +108,7 @@ def constant_index(plan: Plan, constants: Constants) -> dict[bytes, int]:
 
 
 def _digest(content: np.ndarray[Any, Any]) -> bytes:
+    import hashlib  # only for variants: it loads OpenSSL
+
     return hashlib.blake2b(content.data, digest_size=20).digest() \
         + len(content).to_bytes(8, "little")
