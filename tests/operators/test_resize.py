@@ -146,3 +146,11 @@ def test_padding_of_far_positions() -> None:
     assert at("border") == [4, 1]
     # 9 is pixel 15, which mirrors in turns of 6 to 3; -9 is pixel -12, which is 0.
     assert at("reflection") == [4, 1]
+
+
+def test_taps_of_a_cubic_sample_are_clipped_one_by_one() -> None:
+    x = np.arange(4, dtype=np.float32).reshape(1, 1, 1, 4)
+    op = GridSample(mode="cubic", padding_mode="border", align_corners=1)
+    # Position 3.5 has the taps 2, 3, 3, 3; 1e30 has 3, 3, 3, 3.
+    grid = np.array([[[[4 / 3, 0], [1e30, 0]]]], np.float32)
+    np.testing.assert_allclose(both(op, x, grid).reshape(-1), [3.09375, 3.0], rtol=1e-6)

@@ -49,6 +49,15 @@ class GridSample(Operator):
     def _limits(self, extent: int) -> tuple[float, float]:
         return (0.0, extent - 1.0) if self.align_corners else (-0.5, extent - 0.5)
 
+    @property
+    def _beyond(self) -> int:
+        """How far beyond the border a position matters.
+
+        The taps of a cubic are clipped one by one, as PyTorch does, which models come from. ONNX's
+        evaluator clips the position first if it is more than half an element outside.
+        """
+        return 3 if self.mode == "cubic" else 0
+
     def _offsets(self) -> tuple[int, int]:
         """First tap and number of taps per axis."""
         return {"nearest": (0, 1), "linear": (0, 2), "cubic": (-1, 4)}[self.mode]
@@ -64,7 +73,7 @@ class GridSample(Operator):
         if self.mode == "nearest":
             place = np.rint(place)
         if self.padding_mode == "border":
-            return np.clip(place, 0, extent - 1)
+            return np.clip(place, -self._beyond, extent - 1 + self._beyond)
         if self.padding_mode == "reflection":
             return self._reflect(place, extent)
         return place
@@ -125,7 +134,8 @@ class GridSample(Operator):
         if self.mode == "nearest":
             place = te.round_(place)
         if self.padding_mode == "border":
-            return te.minimum(te.maximum(place, 0.0), te.lift(extent - 1, value.dtype))
+            last = te.lift(extent - 1 + self._beyond, value.dtype)
+            return te.minimum(te.maximum(place, -float(self._beyond)), last)
         if self.padding_mode == "reflection":
             return self._reflect_expr(place, extent)
         return place
@@ -200,6 +210,9 @@ class GridSample(Operator):
             "f32[1,2,5,6]", "f32[1,3,4,2]", padding_mode="reflection", align_corners=1, mode="cubic"
         ),
         sample("f32[1,2,5,6]", "f32[1,3,4,2]", mode="cubic"),
+        sample(
+            "f32[1,2,3,5]", "f32[1,4,4,2]", mode="cubic", padding_mode="border", low=-1.7, high=1.7
+        ),
         sample("f32[1,1,3,4,5]", "f32[1,2,2,3,3]", low=-1, high=1),
         sample("f16[1,1,4,5]", "f16[1,2,3,2]", low=-1, high=1),
     )
