@@ -10,11 +10,12 @@ import numpy as np
 from bessemer import te
 from bessemer.core.dtypes import DType, f32, i64
 from bessemer.core.errors import ShapeError
-from bessemer.core.shapes import Dim, Sym
+from bessemer.core.extents import broadcast_shapes
+from bessemer.core.shapes import Dim
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.dims import Array, check_kind, check_same_dtype, extent
-from bessemer.ops.elementwise import is_small_float, widened
+from bessemer.ops.elementwise import broadcast_index, is_small_float, widened
 
 _LARGEST_MATRIX = 12
 
@@ -68,17 +69,16 @@ class Equation:
         return Equation(inputs, tuple(output))
 
     def extents(self, shapes: Sequence[Sequence[Dim]]) -> dict[str, Dim]:
-        """The extent of each label; ellipsis axes broadcast. Raises: ShapeError on a misfit."""
+        """The extent of each label, to which its axes broadcast. Raises: ShapeError on a misfit."""
         result: dict[str, Dim] = {}
         for labels, shape in zip(self.inputs, shapes):
             for name, size in zip(labels, shape):
                 known = result.get(name, 1)
-                if known == 1 or (isinstance(known, Sym) and size != 1):
-                    result[name] = size
-                elif (
-                    isinstance(known, int) and isinstance(size, int) and size not in (1, known)
-                ):
-                    raise ShapeError(f"Einsum label {name!r} has extents {known} and {size}")
+                try:
+                    (result[name],) = broadcast_shapes((known,), (size,))
+                except ValueError:
+                    raise ShapeError(
+                        f"Einsum label {name!r} has extents {known} and {size}") from None
         return result
 
 
@@ -157,7 +157,8 @@ def _contract(
         place: dict[str, te.Expr] = {**dict(zip(output, i)), **summed}
         loads = [
             te.cast(
-                x.at(*(0 if n == 1 else place[name] for name, n in zip(labels, x.shape))), dtype
+                x.at(*(0 if n == 1 else broadcast_index(place[name], n)
+                       for name, n in zip(labels, x.shape))), dtype
             )
             for x, labels in operands
         ]

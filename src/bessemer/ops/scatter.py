@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from bessemer import te
+from bessemer.core.assumptions import assume
 from bessemer.core.dtypes import DType, boolean, i64
 from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Dim, Sym, product, usual
@@ -115,6 +116,13 @@ class ScatterElements(Operator):
             raise ShapeError(f"ScatterElements needs one rank, got {data} and {indices}")
         if indices.is_static and updates.is_static and indices.shape != updates.shape:
             raise ShapeError(f"ScatterElements: {updates} updates for {indices} indices")
+        if data.shape is not None and indices.shape is not None and updates.shape is not None:
+            axis = normalize_axis(self.axis, data.rank)
+            for k, (whole, wanted, found) in enumerate(
+                    zip(data.dims, indices.dims, updates.dims)):
+                check_extent(self, "an extent of the updates", found, wanted)
+                if k != axis:
+                    assume(wanted, whole, "at most")
         return TensorType(data.dtype, data.shape)
 
     def reference(self, data: Array, indices: Array, updates: Array) -> Array:
@@ -192,13 +200,16 @@ class ScatterND(Operator):
         return TensorType(data.dtype, data.shape)
 
     def _check_shapes(self, data: TensorType, indices: TensorType, updates: TensorType) -> None:
-        if not (data.is_static and indices.is_static and updates.is_static):
+        if data.shape is None or indices.shape is None or updates.shape is None \
+                or (indices.shape and isinstance(indices.dims[-1], Sym)):
             return
         if not indices.shape or extent(indices.dims[-1]) > data.rank:
             raise ShapeError(f"ScatterND: index tuples {indices} do not fit {data}")
         expected = indices.dims[:-1] + data.dims[extent(indices.dims[-1]) :]
-        if updates.dims != expected:
+        if updates.rank != len(expected):
             raise ShapeError(f"ScatterND: updates {updates} must have the shape {expected}")
+        for found, wanted in zip(updates.dims, expected):
+            check_extent(self, "an extent of the updates", found, wanted)
 
     def reference(self, data: Array, indices: Array, updates: Array) -> Array:
         place = tuple(indices[..., k].astype(np.int64) for k in range(indices.shape[-1]))
