@@ -275,3 +275,23 @@ def few_bits_rows(maker: Maker) -> None:
     if maker.chance(0.5):
         zeros = maker.fresh("u8", [rows, -(-blocks * bits // 8)], low=0, high=255, constant=True)
     microsoft(maker, "GatherBlockQuantized", table, places, scales, zeros, block_size=16, bits=bits)
+
+
+@rule("QMoE", weight=0.2)
+def experts(maker: Maker) -> None:
+    """Experts with weights of few bits; the shares of the chosen ones add up to 1."""
+    count, width, bits = maker.integer(2, 3), 32, maker.choose(4, 4, 8)
+    block = 16 if bits == 4 and maker.chance(0.5) else 0
+    kind = maker.choose("relu", "silu", "identity")
+    rows = maker.integer(1, 4)
+    layers: list[Value | None] = []
+    for _ in range(2):
+        packed = maker.fresh("u8", [count, width, width * bits // 8], low=0, high=255,
+                             constant=True)
+        shape = [count, width, width // block] if block else [count, width]
+        layers += [packed, _scale(maker, shape), None]
+    x = maker.fresh("f32", [rows, width], low=-2.0, high=2.0, fixed=1)
+    router = maker.fresh("f32", [rows, count], low=-2.0, high=2.0, fixed=1)
+    given = {"block_size": block} if block else {}
+    microsoft(maker, "QMoE", x, router, *layers, k=maker.integer(1, count), activation_type=kind,
+              expert_weight_bits=bits, normalize_routing_weights=1, weights_prepacked=0, **given)
