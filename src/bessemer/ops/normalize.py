@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bessemer import te
+from bessemer.core.assumptions import assume
 from bessemer.core.dtypes import DTYPES, DType
 from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Dim
@@ -74,6 +75,8 @@ def check_channels(x: TensorType, **vectors: TensorType | None) -> None:
         extent = vector.dims[0]
         if isinstance(extent, int) and isinstance(channels, int) and extent != channels:
             raise ShapeError(f"{name} has {extent} entries, x has {channels} channels")
+        if channels is not None:
+            assume(extent, channels)
 
 
 @operator("LayerNormalization")

@@ -7,6 +7,7 @@ import ml_dtypes
 import numpy as np
 
 from bessemer import te
+from bessemer.core.assumptions import assume
 from bessemer.core.dtypes import COMPILED, DTYPES, DType, dtype_from_numpy, f32, u8
 from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Dim
@@ -110,6 +111,10 @@ def check_scale(
     wanted = TensorType(scale.dtype, expected)
     if wanted.is_static and scale.is_static and scale.shape != expected:
         raise ShapeError(f"scale {scale} does not fit x {x} along axis {axis}; {wanted} expected")
+    for found, right in zip(scale.dims, expected):
+        assume(found, right, "equal" if block else "equal or 1")
+    for found, right in zip(zero.dims if zero is not None and zero.shape else (), scale.dims):
+        assume(found, right)
 
 
 @operator("QuantizeLinear")
