@@ -14,7 +14,7 @@ from bessemer.tune.cost_model import CostModel
 from bessemer.tune.description import describe_kernel, kernel_key
 from bessemer.tune.records import KernelRecord, Records, Trial
 from bessemer.tune.space import Candidate
-from bessemer.tune.tuner import CLEAR_WIN, NOISY_WIN, Effort, Tuner, decide
+from bessemer.tune.tuner import CLEAR_WIN, NOISY_WIN, Effort, Tuner, decide, runner_up
 
 AVX512 = get_target("x86-avx512")
 BASE = Candidate.of("matmul", {"rows": 6})
@@ -43,6 +43,15 @@ def test_disturbed_times_need_a_larger_win_and_wrong_ones_never_count():
     assert decide([trial(NOISY_WIN - 0.01, 5, clean=False)], BASE) != BASE
     assert decide([trial(0.1, 5, wrong=True)], BASE) == BASE
     assert decide([trial(0.1, 5, slices=2)], BASE) == BASE
+
+
+def test_the_runner_up_is_named_with_its_time():
+    assert runner_up([], BASE) == ""
+    assert runner_up([trial(0.8, 5)], BASE) == "matmul rows=6, 1.25 of its time"
+    trials = [trial(0.8, 5), trial(0.88, 3), trial(0.5, 2, wrong=True), trial(1.0, 6)]
+    assert runner_up(trials, BASE) == "matmul rows=3, 1.10 of its time"
+    # The formula stays where nothing wins clearly; what was faster by luck is then named.
+    assert runner_up([trial(0.99, 5)], BASE) == "matmul rows=5, 0.99 of its time"
 
 
 def test_times_beside_another_formula_do_not_count():

@@ -3,13 +3,10 @@
 from dataclasses import dataclass
 
 from bessemer.bench.limits import Limits, measure_limits
-from bessemer.engine.plan import KernelStep, Plan
+from bessemer.engine.plan import RUNNER_UP, KernelStep, Plan
 from bessemer.runtime.profile import Profile, ProfileRow
 from bessemer.targets import host_target
 from bessemer.targets.target import Target
-
-RUNNER_UP = "runner-up: "
-"""A note of a kernel that begins so names the schedule that came second when it was tuned."""
 
 # What a kernel costs besides its work: a barrier and a call.
 _OVERHEAD_S = 5e-7

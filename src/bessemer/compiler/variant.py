@@ -26,6 +26,7 @@ from bessemer.core.dtypes import DType, f32
 from bessemer.core.shapes import Dim, Sym, product
 from bessemer.core.switches import SWITCHES
 from bessemer.engine.plan import (
+    RUNNER_UP,
     Binding,
     BlockRecord,
     BufferRef,
@@ -51,6 +52,7 @@ from bessemer.lower.storage import StorageMap
 from bessemer.ops.literal import Literal
 from bessemer.passes.choose_layouts import ChooseLayouts
 from bessemer.passes.runner import PassResult, run_passes
+from bessemer.schedule.rule import Scheduled
 from bessemer.targets.target import Target
 from bessemer.te.expr import Load, walk
 
@@ -399,7 +401,7 @@ class _Lowering:
             entry.name, entry.symbol, args, entry.kernel.sources, kernel_flops(entry.kernel),
             kernel_bytes(entry.kernel), entry.scheduled.rule,
             f"{knobs}\n{entry.scheduled.text}".strip(), _shapes(draft.group), parallel,
-            notes=tuple(str(note) for note in draft.group.notes),
+            notes=(*map(str, draft.group.notes), *_runner_up(entry.scheduled)),
             scalars=entry.function.symbols)
 
     def _shape_step(self, group: Group) -> ShapeStep:
@@ -481,6 +483,10 @@ def _reads_same_element(entry: CompiledKernel, operand: Operand) -> bool:
                     written and not stage.is_reduction and is_identity_load(node, stage.axes)):
                 return False
     return True
+
+
+def _runner_up(scheduled: Scheduled) -> tuple[str, ...]:
+    return (RUNNER_UP + scheduled.runner_up,) if scheduled.runner_up else ()
 
 
 def _shapes(group: Group) -> str:

@@ -16,6 +16,9 @@ import numpy as np
 FORMAT_VERSION = 2
 """The newest format. Static engines still have format 1; format 2 adds symbols and bodies."""
 
+RUNNER_UP = "runner-up: "
+"""A note of a kernel that begins so names the schedule that came second when it was tuned."""
+
 SPACES = ("arena", "constant", "input", "output", "host", "block")
 SYMBOL_SOURCES = ("input", "content", "step", "value")
 

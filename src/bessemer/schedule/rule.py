@@ -70,7 +70,10 @@ def schedule_rule(name: str, priority: int) -> Callable[[R], R]:
 
 @dataclass(frozen=True)
 class Scheduled:
-    """Loops of a kernel: the function, its operands in argument order, and how it was made."""
+    """Loops of a kernel: the function, its operands in argument order, and how it was made.
+
+    `runner_up` says in words which other schedule came nearest when several were timed.
+    """
 
     function: Function
     operands: tuple[Operand, ...]
@@ -78,6 +81,7 @@ class Scheduled:
     knobs: Knobs
     text: str
     refused: tuple[str, ...] = ()
+    runner_up: str = ""
 
 
 def applicable_rules(kernel: Kernel, target: Target) -> tuple[list[Rule], list[str]]:

@@ -10,7 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -135,6 +135,22 @@ def decide(trials: Sequence[Trial], default: Candidate) -> Candidate:
     return min(wins)[3].candidate if wins else default
 
 
+def runner_up(trials: Sequence[Trial], default: Candidate) -> str:
+    """The schedule that came nearest to the chosen one, and its time by that one's.
+
+    Empty if nothing else was timed.
+    """
+    base, best = str(default), decide(trials, default)
+    timed = {trial.candidate: trial.ratio for trial in trials
+             if trial.base == base and not trial.wrong and trial.slices >= LEAST_SLICES}
+    timed.setdefault(default, 1.0)
+    others = [(ratio, str(each)) for each, ratio in timed.items() if each != best]
+    if not others:
+        return ""
+    ratio, text = min(others)
+    return f"{text}, {ratio / timed[best]:.2f} of its time"
+
+
 def _tuned(entry: Entry) -> Tuned:
     trials = [trial for trial in entry.trials if trial.base == entry.base]
     best = entry.best
@@ -183,10 +199,13 @@ class Tuner:
         return key
 
     def _chosen(self, entry: Entry | None, kernel: Kernel, default: Scheduled) -> Scheduled:
-        if entry is None or entry.best == entry.default.candidate:
+        if entry is None:
             return default
+        second = runner_up(entry.trials, entry.default.candidate)
+        if entry.best == entry.default.candidate:
+            return replace(default, runner_up=second)
         made = Space(kernel, self.target).loops(entry.best, for_use=True)
-        return made or default
+        return replace(made, runner_up=second) if made else default
 
     def _worthy(self, entries: Sequence[Entry], todo: Sequence[Entry]) -> list[Entry]:
         """The kernels worth searching, those that take the largest share of the time first."""
