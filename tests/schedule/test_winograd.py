@@ -9,15 +9,16 @@ from bessemer.compiler.build import build
 from bessemer.core.dtypes import f32
 from bessemer.core.switches import SWITCHES
 from bessemer.ir.graph import Graph
+from bessemer.ir.layout import Layout
 from bessemer.ir.types import TensorType
 from bessemer.lower.collapse import simplify_axes
-from bessemer.lower.kernel import inline_stages
+from bessemer.lower.kernel import Kernel, Operand, inline_stages
 from bessemer.ops.activation import Relu
 from bessemer.ops.conv import Conv
 from bessemer.schedule.rule import RULES, applicable_rules
 from bessemer.schedule.winograd_division import ERRORS, MAX_SCRATCH_BYTES, Division, window_of
 from bessemer.schedule.winograd_transform import (
-    points_of,
+    tile_sizes,
     transform_input,
     transform_output,
     transform_weights,
@@ -30,10 +31,10 @@ def kernel_of(target, *args, **kwargs):
     return simplify_axes(inline_stages(convolution(target.lanes(f32), *args, **kwargs)))
 
 
-def along(function, values, outputs):
+def along(function, values, *outputs):
     """A transform applied to numbers."""
     x = te.placeholder(f32, (len(values),), "x")
-    made = function([x[k] for k in range(len(values))], outputs)
+    made = function([x[k] for k in range(len(values))], *outputs)
     tensors = tuple(te.compute(f32, (1,), lambda _, value=value: unfused(value)) for value in made)
     return np.array([float(v[0]) for v in evaluate(tensors, {x: np.float32(values)})])
 
@@ -45,39 +46,58 @@ def unfused(expr):
     return rewrite(expr, lambda node: node.a * node.b + node.c if isinstance(node, Fma) else None)
 
 
-@pytest.mark.parametrize("outputs", [2, 4])
-def test_transforms_give_the_sliding_products(outputs):
+CUTS = [(outputs, taps) for taps in range(1, 8) for outputs in tile_sizes(taps)]
+
+
+@pytest.mark.parametrize(("outputs", "taps"), CUTS)
+def test_transforms_give_the_sliding_products(outputs, taps):
     rng = np.random.default_rng(0)
-    values, taps = rng.standard_normal(points_of(outputs)), rng.standard_normal(3)
-    weights = np.zeros((1, 1, 3, 3))
-    weights[0, 0, :, 0] = taps  # along the rows; the columns see one tap at the first place
-    points = transform_weights(weights, outputs, 2).reshape(points_of(outputs), 4)[:, 0] * -1
-    products = along(transform_input, values, outputs) * points
+    values, row = rng.standard_normal(outputs + taps - 1), rng.standard_normal(taps)
+    points = transform_weights(row.reshape(1, 1, 1, taps), 1, outputs).reshape(-1)
+    products = along(transform_input, values) * points
     got = along(transform_output, products, outputs)
-    np.testing.assert_allclose(
-        got, [values[k : k + 3] @ taps for k in range(outputs)], rtol=1e-4, atol=1e-5
-    )
+    wanted = [values[k : k + taps] @ row for k in range(outputs)]
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("rows", [2, 4])
-@pytest.mark.parametrize("columns", [2, 4])
+WINDOWS = [((3, 3), size) for size in ((2, 2), (2, 4), (4, 2), (4, 4))]
+WINDOWS += [
+    ((5, 5), (2, 2)),
+    ((1, 7), (1, 2)),
+    ((7, 1), (2, 1)),
+    ((5, 3), (4, 4)),
+    ((2, 4), (3, 3)),
+]
+
+
+def windowed(target, channels, filters, height, width, kernel, batch=1):
+    """A padded convolution with any window."""
+    rng = np.random.default_rng(4)
+    rows, columns = kernel
+    pads = (rows // 2, columns // 2, (rows - 1) // 2, (columns - 1) // 2)
+    x = te.placeholder(f32, (batch, channels, height, width), "x")
+    w = te.placeholder(f32, (filters, channels, rows, columns), "w")
+    total = Conv(pads=pads).lower(x, w)
+    blocked = Layout.blocked(4, 1, target.lanes(f32))
+    halo = blocked.with_halo(((0, 0), (0, 0), (pads[0], pads[2]), (pads[1], pads[3])))
+    content = rng.standard_normal(w.shape).astype(np.float32)
+    inputs = [Operand.dense(x, halo), Operand.dense(w, None, content)]
+    made = Kernel("conv", inputs, [Operand.dense(total, blocked)])
+    return simplify_axes(inline_stages(made)), Conv(pads=pads), content
+
+
+@pytest.mark.parametrize(("taps", "size"), WINDOWS)
 @pytest.mark.parametrize("channels", [16, 256])
-def test_errors_stay_below_the_stated_bound(rows, columns, channels):
+def test_errors_stay_below_the_stated_bound(taps, size, channels):
     target = get_target("host")
-    kernel = kernel_of(target, 1, channels, 32, 20, 21, 3, pad=1)
-    rng = np.random.default_rng(5)
-    arrays = {
-        o.tensor: o.constant
-        if o.constant is not None
-        else rng.standard_normal(o.shape).astype(np.float32)
-        for o in kernel.inputs
-    }
-    x, w, bias, skip = (arrays[o.tensor].astype(np.float64) for o in kernel.inputs)
-    exact = Conv(pads=(1, 1, 1, 1)).reference(x, w, bias)
-    wanted = np.maximum(exact + skip, 0)
-    (got,) = run_kernel(kernel, arrays, target, "winograd", {"rows": rows, "columns": columns})
-    error = np.abs(got - wanted).max() / np.abs(exact).max()
-    assert error < float(ERRORS[max(rows, columns)])
+    kernel, op, weights = windowed(target, channels, 32, 20, 21, taps, batch=2)
+    x = np.random.default_rng(5).standard_normal((2, channels, 20, 21)).astype(np.float32)
+    wanted = op.reference(x.astype(np.float64), weights.astype(np.float64))
+    arrays = {o.tensor: o.constant if o.constant is not None else x for o in kernel.inputs}
+    knobs = {"rows": size[0], "columns": size[1]}
+    (got,) = run_kernel(kernel, arrays, target, "winograd", knobs)
+    bound = ERRORS[max(m + r - 1 for m, r in zip(size, taps, strict=True))]
+    assert np.abs(got - wanted).max() / np.abs(wanted).max() < float(bound)
 
 
 def test_scratch_fits_the_stack():
@@ -118,7 +138,8 @@ def test_strides_groups_and_other_windows_are_refused():
     target = get_target("host")
     rule = RULES.get("winograd")()
     assert "stride" in rule.matches(kernel_of(target, 1, 32, 32, 9, 9, 3, stride=2, pad=1), target)
-    assert "3x3" in rule.matches(kernel_of(target, 1, 32, 32, 9, 9, 5, pad=2), target)
+    assert "9x9" in rule.matches(kernel_of(target, 1, 32, 32, 19, 19, 9, pad=4), target)
+    assert rule.matches(kernel_of(target, 1, 32, 32, 9, 9, 1), target)
     assert rule.matches(kernel_of(target, 1, 64, 64, 9, 9, 3, pad=1, group=2), target)
 
 

@@ -14,10 +14,8 @@ from bessemer.lower.loops import Alloc, Buffer, Fma, For, If, Let, Stmt, Store
 from bessemer.schedule.memory import Axes, Memory, physical
 from bessemer.schedule.rules.convolution import balanced
 from bessemer.schedule.rules.reduction import reduced_stage
-from bessemer.schedule.winograd_division import ERRORS, Division, Window
+from bessemer.schedule.winograd_division import Division, Window
 from bessemer.schedule.winograd_transform import (
-    TAPS,
-    points_of,
     transform_input,
     transform_output,
     transform_weights,
@@ -47,11 +45,11 @@ class WinogradNest:
     def text(self) -> str:
         """What the rule did, for people."""
         cut = self.cut
-        rows, columns = cut.size
+        (rows, columns), (high, wide) = cut.size, self.window.taps
         return (
-            f"winograd F({rows}x{columns},3x3): {cut.chunks} x {cut.tiles} tiles, "
+            f"winograd F({rows}x{columns},{high}x{wide}): {cut.chunks} x {cut.tiles} tiles, "
             f"{cut.passes} x {cut.channels} channels, {cut.groups} x {cut.filters} filters; "
-            f"errors up to {ERRORS[max(cut.size)]} of the largest output"
+            f"errors up to {cut.error} of the largest output"
         )
 
     def _weights(self, ahead_bytes: int) -> Operand:
@@ -151,7 +149,7 @@ class WinogradNest:
         """The tiles of some channels, at their points."""
         tile, block, lane = (Var(name, i64) for name in ("tile", "block", "lane"))
         places, (n, top, left), _ = self._place(chunk, tile, True)
-        height, width = (points_of(size) for size in self.cut.size)
+        height, width = self.cut.span
         x = self.kernel.operand(self.window.shape.x.tensor)
         assert x is not None
         source = self.memory.buffer(x)
@@ -165,7 +163,7 @@ class WinogradNest:
             loads = [Load(source, physical(x.layout, (n, channel, row, column)), f32) for row in ys]
             body += [
                 Store(half, (const(i, i64), const(j, i64), lane), value)
-                for i, value in enumerate(transform_input(loads, self.cut.size[0]))
+                for i, value in enumerate(transform_input(loads))
             ]
         for i in range(height):
             halves = [half.at(const(i, i64), const(j, i64), lane) for j in range(width)]
@@ -173,7 +171,7 @@ class WinogradNest:
                 Store(
                     self.inputs, (const(i * width + j, i64), tile, block * self.lanes + lane), value
                 )
-                for j, value in enumerate(transform_input(halves, self.cut.size[1]))
+                for j, value in enumerate(transform_input(halves))
             ]
         return [
             For(
@@ -196,7 +194,7 @@ class WinogradNest:
         pad = self.window.pads[axis]
         size = (self.window.rows, self.window.columns)[axis]
         place = start + (offset - pad)
-        return binary("min", place, const(size + TAPS - 2 - pad, i64))
+        return binary("min", place, const(size + self.window.taps[axis] - 2 - pad, i64))
 
     # -- products ---------------------------------------------------------------------------------
 
@@ -295,7 +293,7 @@ class WinogradNest:
         """The outputs of a group of filters, with the epilogue."""
         tile, block, lane = (Var(name, i64) for name in ("tile", "block", "lane"))
         places, (n, top, left), number = self._place(chunk, tile, False)
-        height, width = (points_of(size) for size in self.cut.size)
+        height, width = self.cut.span
         half = Buffer.dense("half", f32, (self.cut.size[0], width, self.lanes), "register")
         done = Buffer.dense("done", f32, (*self.cut.size, self.lanes), "register")
         body: list[Stmt] = []

@@ -1,12 +1,12 @@
-"""Minimal filtering F(m, 3): the transforms of weights, input and output along one axis.
+"""Minimal filtering F(m, r): the transforms of weights, input and output along one axis.
 
-m outputs of a filter of 3 taps cost m + 2 products instead of 3 m. The m + 2 interpolation points
+m outputs of a filter of r taps cost m + r - 1 products instead of m * r. The interpolation points
 are 0, pairs +p and -p, and infinity; a pair shares its even and its odd part, so a transform of six
 values takes 12 multiply-adds whatever the points are.
 
 Sources: Winograd 1980, "Arithmetic Complexity of Computations"; Lavin and Gray 2015, "Fast
-Algorithms for Convolutional Neural Networks". The pairs 3/4 and 3/2 were chosen by measuring: the
-error is half of that of 1 and 2, and all constants but those of the weights are exact.
+Algorithms for Convolutional Neural Networks". The pairs were chosen by measuring: with 3/4 and 3/2
+the error is half of that with 1 and 2, and all constants but those of the weights are exact.
 """
 
 from collections.abc import Sequence
@@ -17,32 +17,44 @@ import numpy as np
 from bessemer.lower.loops import Fma
 from bessemer.te.expr import Expr, const
 
-TAPS = 3
-PAIRS: dict[int, tuple[float, ...]] = {2: (1.0,), 4: (0.75, 1.5)}
-"""The pairs of interpolation points by the number of outputs."""
+PAIRS: dict[int, tuple[float, ...]] = {1: (), 4: (1.0,), 6: (0.75, 1.5), 8: (0.625, 1.0, 1.75)}
+"""The pairs of interpolation points by the number of points."""
+
+MOST_OUTPUTS = 4
+"""More outputs at once need more memory for weights, and have larger errors."""
 
 Array = np.ndarray[Any, Any]
 
 
-def points_of(outputs: int) -> int:
-    """Products, and inputs, of a tile with so many outputs."""
-    return outputs + TAPS - 1
+def tile_sizes(taps: int) -> tuple[int, ...]:
+    """How many outputs a tile can have."""
+    if taps == 1:
+        return (1,)
+    sizes = (points - taps + 1 for points in PAIRS)
+    return tuple(size for size in sizes if 2 <= size <= MOST_OUTPUTS)
 
 
 def transform_weights(weights: Array, rows: int, columns: int) -> Array:
-    """Weights [k, c, 3, 3] at the interpolation points, f32 [points, k, c], rows first."""
-    if weights.size > 9 and not any(weights.strides[:2]):  # stand-ins: all filters are the same
+    """Weights [k, c, h, w] at the interpolation points, f32 [points, k, c], rows first.
+
+    `rows` and `columns` are the outputs of a tile.
+    """
+    if weights.shape[:2] != (1, 1) and not any(
+        weights.strides[:2]
+    ):  # stand-ins: all filters are the same
         same = transform_weights(weights[:1, :1], rows, columns)
         return np.broadcast_to(same, (len(same), *weights.shape[:2]))
-    left, right = _weight_matrix(rows), _weight_matrix(columns)
-    half = np.tensordot(left, np.asarray(weights, np.float64), (1, 2))  # [rows, k, c, 3]
+    left, right = _weight_matrix(rows, weights.shape[2]), _weight_matrix(columns, weights.shape[3])
+    half = np.tensordot(left, np.asarray(weights, np.float64), (1, 2))  # [rows, k, c, w]
     points = np.asarray(half @ right.T, np.float32).transpose(0, 3, 1, 2)
     return np.ascontiguousarray(points).reshape(-1, *weights.shape[:2])
 
 
-def transform_input(values: Sequence[Expr], outputs: int) -> list[Expr]:
-    """M + 2 neighbouring inputs at the interpolation points."""
-    pairs = PAIRS[outputs]
+def transform_input(values: Sequence[Expr]) -> list[Expr]:
+    """Neighbouring inputs at the interpolation points."""
+    pairs = PAIRS[len(values)]
+    if not pairs:
+        return list(values)
     even, odd = values[0::2], values[1::2]
     whole = _polynomial([p * p for p in pairs])
     result = [_sum(whole, even)]
@@ -54,8 +66,10 @@ def transform_input(values: Sequence[Expr], outputs: int) -> list[Expr]:
 
 
 def transform_output(products: Sequence[Expr], outputs: int) -> list[Expr]:
-    """The m outputs from the m + 2 products."""
-    pairs = PAIRS[outputs]
+    """The outputs from the products."""
+    pairs = PAIRS[len(products)]
+    if not pairs:
+        return list(products)
     sides = [(products[2 * k + 1], products[2 * k + 2]) for k in range(len(pairs))]
     halves = [(plus + minus, plus - minus) for plus, minus in sides]
     result = []
@@ -72,14 +86,17 @@ def transform_output(products: Sequence[Expr], outputs: int) -> list[Expr]:
     return result
 
 
-def _weight_matrix(outputs: int) -> Array:
-    """The matrix [m + 2, 3] that takes 3 taps to the interpolation points."""
-    points = [0.0, *(sign * p for p in PAIRS[outputs] for sign in (1, -1))]
+def _weight_matrix(outputs: int, taps: int) -> Array:
+    """The matrix [points, taps] that takes the taps to the interpolation points."""
+    pairs = PAIRS[outputs + taps - 1]
+    if not pairs:
+        return np.ones((1, 1))
+    points = [0.0, *(sign * p for p in pairs for sign in (1, -1))]
     rows = []
     for k, point in enumerate(points):
         scale = float(np.prod([point - other for j, other in enumerate(points) if j != k]))
-        rows.append([point**power / scale for power in range(TAPS)])
-    return np.array([*rows, [0.0] * (TAPS - 1) + [1.0]])
+        rows.append([point**power / scale for power in range(taps)])
+    return np.array([*rows, [0.0] * (taps - 1) + [1.0]])
 
 
 def _polynomial(roots: Sequence[float]) -> list[float]:
