@@ -68,6 +68,12 @@ CASES = {
     "data decide what is sliced": (
         "%x: f32[n]", f"%p = NonZero(%x)\n @s : i64[1] = [2]\n {ENDS} %a = Slice(%p, %s, %e, "
         "%one)\n %z = Cast(%a, to=\"f32\")", [[(5,)], [(2,)], [(1,)], [(0,)]]),
+    "the rank is open": (
+        "%x: f32[n], %y: i64[k]", "%a = ConstantOfShape(%y)\n %s = ReduceSum(%a, keepdims=0)\n "
+        "%z = Add(%x, %s)", [[(3,), (0,)], [(3,), (2,)], [(1,), (1,)]]),
+    "labels of one": (
+        "%x: f32[n,k], %y: f32[m,p]", "%z = Einsum(%x, %y, equation=\"ij,jk->ik\")",
+        [[(2, 3), (3, 4)], [(2, 1), (3, 4)], [(2, 3), (1, 4)]]),
     "nothing is left": (
         "%x: f32[k,n]", "@s : i64[2] = [-2, -2]\n @t : i64[2] = [-5, -7]\n @i : i64[2] = [0, 1]\n"
         "@p : i64[2] = [1, -1]\n %z = Slice(%x, %s, %t, %i, %p)", [[(3, 6)], [(6, 3)], [(0, 1)]]),

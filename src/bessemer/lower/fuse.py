@@ -156,6 +156,9 @@ class _Partitioner:
         if fresh:
             self.symbols |= bound_symbols(node.outputs)
             return self._new("host", node, "the extents of its results depend on data")
+        if any(isinstance(value.type, TensorType) and value.type.shape is None
+               for value in node.outputs):
+            return self._new("host", node, "the rank of its results depends on data")
         if self._is_shape(node):
             return self._new("shape", node, "its integers are extents, known with the shapes")
         if needs_no_copy(node):
