@@ -3,6 +3,7 @@
 import itertools
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from bessemer.ops.pool import MaxPool
 from bessemer.ops.softmax import Softmax
 from bessemer.runtime.cpu import missing_features
 from bessemer.schedule.rule import RULES
+from bessemer.schedule.rules.convolution import chunk_count, convolution_of
 from bessemer.targets import get_target
 
 POINTS = 5
@@ -235,3 +237,23 @@ def test_rule_default_on_other_targets(name, number, target):
 @pytest.mark.parametrize(("name", "number"), PARAMETERS)
 def test_rule_over_its_whole_space(name, number, target):
     check(name, number, target, 10_000)
+
+
+@pytest.mark.parametrize(("channels", "filters"), [(960, 320), (1152, 320), (960, 160)])
+def test_weights_larger_than_the_image_are_divided_evenly(channels, filters):
+    target = replace(get_target("x86-avx512"), cores=2)
+    kernel = simplify_axes(inline_stages(convolution(16, 1, channels, filters, 7, 7, 1)))
+    knobs = RULES.get("convolution")().default(kernel, target)
+    assert knobs["share"] == "filters"
+    assert filters // 16 // knobs["vectors"] % 2 == 0
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_chunks_of_pixels_give_every_thread_work(threads):
+    target = replace(get_target("x86-avx512"), cores=threads)
+    for size in (3, 7, 14, 56):
+        kernel = simplify_axes(inline_stages(convolution(16, 1, 32, 16, size, size, 1)))
+        shape = convolution_of(kernel)
+        count = chunk_count(shape, size * size, True, 6, 1, 1, target)
+        assert 1 <= count <= size * size
+        assert size < 14 or count % threads == 0 or count >= 2 * threads

@@ -80,7 +80,8 @@ class ChooseLayouts(GraphPass):
             return False
         filters, per_filter = w.tensor.static_shape[:2]
         if op.group == 1:
-            return True
+            # A few filters would leave most of a block empty: sums along the pixels are better.
+            return is_blocked(x) or filters * 4 > self.block
         if per_filter == 1 and filters == op.group:
             return True
         return per_filter % self.block == 0 and (filters // op.group) % self.block == 0
