@@ -99,3 +99,16 @@ def test_every_known_deviation_is_described():
     text = (Path(__file__).parents[2] / "docs" / "fuzzing.md").read_text()
     table = " ".join(line.split("|")[1] for line in text.splitlines() if line.startswith("|"))
     assert [name for name in KNOWN.names() if name not in table] == []
+
+
+def test_integers_half_way_may_be_rounded_either_way():
+    inputs = {"x": np.array([[0, 1, 5]], np.uint8)}
+    sizes = helper.make_node("Constant", [], ["s"], value_ints=[1, 6])
+    node = helper.make_node("Resize", ["x", "", "", "s"], ["y"], mode="linear",
+                            coordinate_transformation_mode="asymmetric")
+    model = model_of([sizes, node], inputs, ["y"])
+    graph, values = reference_values(model, inputs)
+    assert values["y"].tolist() == [[0, 0, 1, 3, 5, 5]]
+    judge = Judge(graph, inputs, values)
+    assert judge.compare({"y": values["y"] + np.array([0, 1, 0, 0, 0, 0], np.uint8)}) == []
+    assert judge.compare({"y": values["y"] + np.array([0, 0, 0, 1, 0, 0], np.uint8)})

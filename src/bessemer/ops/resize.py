@@ -25,6 +25,7 @@ _MOST_TAPS = 32
 class Resize(Operator):
     """Resamples x along some axes to given sizes or by given scales.
 
+    Interpolated integers are rounded to the nearest and saturated, as in ONNX's evaluator.
     Shapes: x [*], roi [2 a], scales [a], sizes [a] for `axes` (all by default) -> y [*].
     Source: ONNX Resize-19.
     """
@@ -190,11 +191,13 @@ class Resize(Operator):
                 outside = (place < 0) | (place > (one.extent - 1) * one.c)
                 view = outside.reshape(*(-1 if k == one.axis else 1 for k in range(x.ndim)))
                 result = np.where(view, result.dtype.type(self.extrapolation_value), result)
+        if result.dtype != x.dtype and dtype_from_numpy(x.dtype).is_integer:
+            result = np.clip(np.rint(result), *_limits(dtype_from_numpy(x.dtype)))
         return narrow(result, x.dtype)
 
     @staticmethod
     def _stage(dtype: DType) -> DType:
-        return f64 if dtype == f64 else f32
+        return f64 if dtype == f64 or (dtype.is_integer and dtype.bits > 16) else f32
 
     def _resample(self, x: Array, one: AxisMap) -> Array:
         """Weighted sum of the taps along one axis."""
@@ -247,7 +250,16 @@ class Resize(Operator):
                 result = self._lower_axis(result, one)
         if self.coordinate_transformation_mode == "tf_crop_and_resize":
             result = self._lower_outside(result, maps)
-        return te.compute(x.dtype, result.shape, lambda *i: te.cast(result[i], x.dtype), "resized")
+        final = result
+
+        def body(*i: Expr) -> Expr:
+            value = final[i]
+            if x.dtype.is_integer and final.dtype != x.dtype:
+                low, high = _limits(x.dtype)
+                value = te.minimum(te.maximum(te.round_(value), low), high)
+            return te.cast(value, x.dtype)
+
+        return te.compute(x.dtype, result.shape, body, "resized")
 
     @staticmethod
     def _shape(x: Tensor, maps: list[AxisMap]) -> list[Dim]:
@@ -364,6 +376,9 @@ class Resize(Operator):
         ),
         sample("f32[2,3,4]", None, np.array([1, 1, 0.6], np.float32), mode="linear"),
         sample("f16[1,1,2,3]", None, np.array([1, 1, 2, 2], np.float32), mode="linear"),
+        sample("u8[1,1,4,5]", None, None, np.array([1, 1, 8, 10]), mode="linear", high=255),
+        sample("i8[1,1,4,5]", None, None, np.array([1, 1, 8, 9]), mode="cubic", low=-128, high=99),
+        sample("i32[1,1,4]", None, np.array([1, 1, 2], np.float32), mode="linear"),
     )
 
 
@@ -378,6 +393,13 @@ def _part(one: AxisMap, place: Expr, dtype: DType) -> Expr:
     if isinstance(one.c, int):
         return te.cast(one.remainder(place), dtype) * te.const(1.0 / one.c, dtype)
     return te.cast(one.remainder(place), dtype) / te.cast(te.index(one.c), dtype)
+
+
+def _limits(dtype: DType) -> tuple[float, float]:
+    """The least and largest number of an integer type that f64 has."""
+    info = np.iinfo(dtype.numpy)
+    high = float(info.max)
+    return float(info.min), high if int(high) <= info.max else float(np.nextafter(high, 0.0))
 
 
 def _add(terms: list[Expr]) -> Expr:

@@ -58,6 +58,8 @@ def noisy_values(graph: Graph, inputs: Mapping[str, Array], rng: np.random.Gener
     """
     def step(node: Node, operands: list[Any]) -> list[Any]:
         name, form = node.op.op_name, node.op.form_inputs
+        if name == "Resize" and operands[0].dtype.kind in "iu":
+            return [_resized(node, operands, rng, sign)]
         if name in _INNER or node.op.fusion is not FusionClass.INJECTIVE:
             # Inputs that say what the output's shape is are the same for everybody.
             operands = [item if position in form else _moved(item, rng, sign)
@@ -70,6 +72,18 @@ def noisy_values(graph: Graph, inputs: Mapping[str, Array], rng: np.random.Gener
         return [_moved(item, rng, sign, _ABSOLUTE.get(name), times) for item in results]
 
     return _evaluated(graph, inputs, step)
+
+
+def _resized(node: Node, operands: list[Any], rng: np.random.Generator, sign: float) -> Array:
+    """Interpolated integers: numbers half way between two may be rounded either way."""
+    exact = run_node(node, operands)[0]
+    with np.errstate(all="ignore"):
+        (wide,) = outputs_of(node.op.reference(operands[0].astype(np.float64), *operands[1:]))
+        info = np.iinfo(exact.dtype)
+        moved = _moved(wide.astype(np.float32), rng, sign)
+        near = np.clip(np.rint(moved), info.min, info.max).astype(exact.dtype)
+    # Whole numbers of many digits are not what this is about.
+    return np.asarray(np.where(np.abs(wide) < 2.0**22, near, exact))
 
 
 def wide_values(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Any]:

@@ -117,6 +117,12 @@ def _resize_ties(case: Case) -> bool:
     return case.attribute("mode", "nearest") == "nearest" and case.evaluated()
 
 
+@known("resize-integers", "Resize")
+def _resize_integers(case: Case) -> bool:
+    """Interpolated integers are cut off, or rounded and not saturated."""
+    return case.want.dtype.kind in "iu" and case.evaluated(room=1.0)
+
+
 @known("masked-nan", "Attention")
 def _masked_nan(case: Case) -> bool:
     """A key that is left out makes a row NaN: -inf is added to its score."""

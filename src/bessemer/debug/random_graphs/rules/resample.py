@@ -15,7 +15,7 @@ _COORDINATES = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "ali
 def resize(maker: Maker) -> None:
     """All modes, by scales and by sizes."""
     mode = maker.choose("nearest", "linear", "cubic")
-    x = maker.fresh(maker.dtype(("f32", "f32", "f64", "f16")), [
+    x = maker.fresh(maker.dtype(("f32", "f32", "f64", "f16", "u8", "i8", "i32")), [
         *(maker.integer(1, 3) for _ in range(2)),
         *(maker.integer(2, 6) for _ in range(maker.choose(1, 2, 2) if mode != "cubic" else 2))])
     spatial = x.rank - 2
