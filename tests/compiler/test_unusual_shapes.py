@@ -192,7 +192,7 @@ def test_without_the_graph_the_error_says_what_to_do():
     options = BuildOptions((get_target("host"),), store=False)
     engine = compile_graph(graph_of("the last ones"), options).engine
     check(engine, 9)
-    with pytest.raises(InputError, match=r"needs 3 to be at most .*, but n=3.*build it with a prof"):
+    with pytest.raises(InputError, match=r"needs 3 to be at most .*, but n=3.*build it with"):
         engine.run(last_ones(3))
 
 
