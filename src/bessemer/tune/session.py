@@ -48,7 +48,8 @@ class Session:
         self.target, self.threads, self.records = target, threads, records
         self.cache = cache or ObjectCache.from_settings()
         self.compile_seconds = 0.3
-        """What one schedule takes to compile, as far as is known."""
+        """What one schedule takes to compile; a guess until `knows_speed`."""
+        self.knows_speed = False
         self._pool = CompilePool(target, cache=self.cache)
         self._objects: dict[str, bytes] = {}
 
@@ -78,6 +79,7 @@ class Session:
         self._objects |= zip(missing, codes, strict=True)
         if len(missing) > 2:
             self.compile_seconds = (time.perf_counter() - start) / len(missing)
+            self.knows_speed = True
         return [self._objects[name] for name in names]
 
     def key(self, kernel: Kernel) -> str:

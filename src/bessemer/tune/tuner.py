@@ -28,7 +28,7 @@ from bessemer.tune.space import Candidate, Space
 
 _LOG = logging.getLogger("bessemer.tune")
 
-DEFAULT_SECONDS = 35.0
+DEFAULT_SECONDS = 30.0
 """How long "default" may search where no budget is given."""
 MAX_SECONDS = 600.0
 """How long "max" searches where no budget is given, unless it finds nothing more before."""
@@ -245,7 +245,8 @@ class Tuner:
         Several at once, so that they are compiled by all processes.
         """
         chunk: list[tuple[Entry, list[Built]]] = []
-        while queue and len(chunk) < _CHUNK:
+        most = _CHUNK if session.knows_speed else 2
+        while queue and len(chunk) < most:
             count = sum(len(batch) + 1 for _, batch in chunk) + _BATCH[self.effort.level] + 1
             if self.effort.left < count * session.compile_seconds + _SLACK_SECONDS * (
                     len(chunk) + 1):
