@@ -75,6 +75,18 @@ class Winograd(Rule):
     def default(self, kernel: Kernel, target: Target) -> Knobs:
         return cheapest(self._window(kernel, target), target)[1]
 
+    def seeds(self, kernel: Kernel, target: Target) -> list[Knobs]:
+        taps = self._window(kernel, target).taps
+        sizes = itertools.product(*map(tile_sizes, taps))
+        most = _most_pixels(target, 2)
+        tiles: list[Knobs] = [{"rows": rows, "columns": columns} for rows, columns in sizes]
+        return [
+            *tiles,
+            {"tiles": most, "pixels": most, "vectors": 2},
+            {"tiles": 2 * most, "pixels": most, "vectors": 2},
+            {"parts": 2},
+        ]
+
     def advised(self, kernel: Kernel, target: Target) -> str:
         window = self._window(kernel, target)
         cycles, _ = cheapest(window, target)
