@@ -183,3 +183,11 @@ def test_one_string_of_many():
 
 def test_scalar_beside_a_line():
     check([helper.make_node("Add", ["a", "x"], ["y"])], {"a": random(), "x": random(4)}, ["y"])
+
+
+def test_products_of_constants_wrap():
+    big = np.array([2**62 + 5, -(2**63), 7])
+    for name in ("Mul", "Sub"):
+        check([helper.make_node(name, ["a", "b"], ["y"])], {"a": np.array([-4, 3, 2]), "b": big},
+              ["y"], constants=("a", "b"))
+    check([helper.make_node("Neg", ["b"], ["y"])], {"b": big}, ["y"], constants=("b",))

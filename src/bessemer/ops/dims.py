@@ -105,6 +105,9 @@ def check_extent(op: Operator, what: str, found: Dim, expected: Dim) -> None:
     assume(found, expected)
 
 
+_HALF = 1 << 63
+
+
 def check_choice(op: Operator, name: str, value: str, *choices: str) -> None:
     """Raises ShapeError unless the attribute has one of the legal values."""
     if value not in choices:
@@ -134,7 +137,9 @@ def with_content(dtype: np.dtype[Any], shape: Shape, dims: Shape) -> TensorType:
     ints = [dim for dim in dims if not isinstance(dim, Sym)]
     if len(ints) == len(dims):
         extents = [dim for dim in shape if not isinstance(dim, Sym)]
-        value = np.asarray(ints, np.int64).astype(dtype).reshape(extents)
+        # Arithmetic that overflows wraps, as numpy's does.
+        wrapped = [(dim + _HALF) % (2 * _HALF) - _HALF for dim in ints]
+        value = np.asarray(wrapped, np.int64).astype(dtype).reshape(extents)
         return TensorType(from_numpy, shape, value)
     return TensorType(from_numpy, shape, None, symbolic=dims)
 

@@ -129,3 +129,11 @@ def _one_step(want: Array, got: Array) -> bool:
 def _quantized_step(case: Case) -> bool:
     """Functions of 8-bit numbers by tables or in fixed point: one step beside."""
     return _one_step(case.want, case.got)
+
+
+@known("normalizer-integers", "Normalizer")
+def _normalizer(case: Case) -> bool:
+    """Squares of integers overflow."""
+    x = case.operand(0)
+    return x is not None and x.dtype.kind in "iu" and bool(
+        np.abs(x.astype(np.float64)).max(initial=0) ** 2 * x.shape[-1] > np.iinfo(x.dtype).max)
