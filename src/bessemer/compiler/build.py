@@ -51,7 +51,7 @@ class BuildOptions:
     name: str | None = None
     disable: tuple[str, ...] = ()
     verify: Any = None
-    tuning: Tuning = Tuning()
+    tuning: Tuning = field(default_factory=Tuning)
     strict: bool = True
     fuse: bool = True
     threads: int | None = None

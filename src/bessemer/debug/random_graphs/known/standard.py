@@ -62,8 +62,10 @@ def _normalisation(case: Case) -> bool:
     x, scale = case.operand(0), case.operand(1)
     if x is None or scale is None or x.dtype.kind != "f":
         return False
-    if not np.isfinite(np.square(x, dtype=x.dtype)).all():
-        return True  # the variance overflows
+    with np.errstate(over="ignore"):
+        squares = np.square(x.astype(np.float64)).reshape(len(x), -1).sum(axis=-1)
+    if not (squares <= np.finfo(x.dtype).max).all():
+        return True  # the sum of squares overflows
     rounding = np.finfo(np.float16 if x.dtype == np.float16 else np.float32).eps
     reach = np.abs(x.astype(np.float64)).max(initial=0) / np.sqrt(_least_variance(case, x))
     room = 8 * rounding * np.abs(scale.astype(np.float64)).max(initial=0) * max(1, reach) ** 2
@@ -177,10 +179,12 @@ def _reduce_wide(case: Case) -> bool:
        "GlobalMaxPool", "Clip", "Sign", "Hardmax", "Relu", "LeakyRelu", "PRelu", "Unique",
        "ThresholdedRelu", "HardSigmoid", "HardSwish", "Softmax", "LogSoftmax", "NonMaxSuppression",
        "Elu", "Selu", "Celu", "Shrink", "ScatterElements", "ScatterND", "MaxRoiPool",
-       "SVMClassifier")
+       "SVMClassifier", "Normalizer")
 def _nan_order(case: Case) -> bool:
     """NaN is neither larger nor smaller than a number; ONNX does not say which wins."""
-    return any(item.dtype.kind == "f" and bool(np.isnan(item).any()) for item in case.operands)
+    # The products of infinities among the scores of a classifier are NaN.
+    spoils = np.isfinite if case.node.op_type == "SVMClassifier" else lambda item: ~np.isnan(item)
+    return any(item.dtype.kind == "f" and not bool(spoils(item).all()) for item in case.operands)
 
 
 @known("hardswish-double", "HardSwish")
