@@ -116,7 +116,8 @@ def test_several_variants_agree(resnet):
         assert engine.variant == name
         results.append(next(iter(engine.run(feed_of(engine)).values())))
     for result in results[1:]:
-        np.testing.assert_allclose(result, results[0], rtol=1e-4, atol=1e-6)
+        # Sums in another order: small outputs err as much as large ones, so compare by the largest.
+        assert np.abs(result - results[0]).max() <= 1e-5 * np.abs(results[0]).max()
     fat = bessemer.build(model, target=names)
     assert fat.variant == names[-1]
     np.testing.assert_array_equal(
