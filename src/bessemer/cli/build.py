@@ -44,7 +44,7 @@ def build(
         typer.Option(
             help="How schedules are chosen: none (by formula), default (a few are timed for each "
             "kernel that matters) or max (searched until the budget ends); without it the setting "
-            "BESSEMER_TUNE, else default.",
+            "BESSEMER_TUNE, else none.",
         ),
     ] = None,
     budget: Annotated[

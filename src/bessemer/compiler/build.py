@@ -99,7 +99,7 @@ def build(
     a variant for each); "host" is this machine. `tune` says how schedules are chosen: "none" by
     formula, "default" times a few for each kernel that matters, "max" searches for `budget_s`
     seconds (without one, for ten minutes); what was found is kept and used again. The default is
-    the setting BESSEMER_TUNE, else "default". `budget_s` limits the whole build. `verify` compares
+    the setting BESSEMER_TUNE, else "none". `budget_s` limits the whole build. `verify` compares
     the graph before and after every pass on random data (or on the arrays given) and rolls back a
     pass that changes the answer. `strict` False lets nodes whose operator has no tensor expression
     run on the host without a warning. `disable` names passes to leave out.

@@ -31,8 +31,8 @@ class Tuning:
 
     @staticmethod
     def of(level: str | None, budget_s: float | None) -> "Tuning":
-        """As the caller says, else as the setting, else "default"."""
-        return Tuning(level or settings().tune or "default", budget_s)
+        """As the caller says, else as the setting, else "none": builds are equal."""
+        return Tuning(level or settings().tune or "none", budget_s)
 
     def chooser(self, target: Target, threads: int | None,
                 tell: Callable[[str, int, int, str], None]) -> Choose | None:
