@@ -35,7 +35,9 @@ def run_loops(kernel: Kernel, scheduled: Scheduled, arrays, **options):
     outputs = {id(o.tensor) for o in kernel.outputs}
     flats = {}
     for buffer, operand in zip(scheduled.function.params, scheduled.operands, strict=True):
-        logical = None if id(operand.tensor) in outputs else arrays[operand.tensor]
+        # A rule may put a constant of its own in the place of one (the filters of Winograd's).
+        given = operand.constant if operand.constant is not None else arrays.get(operand.tensor)
+        logical = None if id(operand.tensor) in outputs else given
         flats[id(operand.tensor)] = buffer, memory_of(buffer, operand, logical)
     run_function(scheduled.function, [flat for _, flat in flats.values()], **options)
     results = []
