@@ -8,12 +8,13 @@ engine if there is one (JSON, zlib), the constants (page-aligned).
 Nothing in the file depends on time or place, so equal engines give equal bytes.
 """
 
+import contextlib
 import itertools
 import mmap
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -22,7 +23,7 @@ import numpy as np
 
 from bessemer.core.errors import EngineFormatError
 from bessemer.engine.check import check_engine
-from bessemer.engine.checksum import DIGEST_BYTES, blob_digest, digest
+from bessemer.engine.checksum import DIGEST_BYTES, BlobDigest, blob_digest, digest
 from bessemer.engine.manifest import (
     Manifest,
     VariantEntry,
@@ -44,9 +45,13 @@ _ALIGNMENT = {MANIFEST: 64, CODE: 64, CONSTANTS: 4096, SOURCE: 64}
 
 MAX_SECTIONS = 1024
 MAX_MANIFEST_BYTES = 1 << 26
+_HUGE_PAGE = 2 << 20
 _ELF_MACHINE_AT = 18
 _MACHINES = {62: "x86_64", 183: "aarch64"}
 _counter = itertools.count()
+
+Verify = Callable[[], None]
+"""Waits for a check and raises EngineFormatError if it fails."""
 
 
 @dataclass(frozen=True)
@@ -158,17 +163,40 @@ def _write_constants(file: IO[bytes], place: int, data: EngineData) -> bytes:
     for offset, array in data.constants:
         if array.dtype.hasobject:
             raise EngineFormatError(f"the constant at {offset} holds Python objects")
-        file.seek(place + offset)
-        file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    file.flush()
     size = data.constant_bytes
     if not size:
         return blob_digest(np.empty(0, np.uint8))
+    for start, piece in _pieces(data, place):
+        file.seek(start)
+        file.write(piece)
+    file.flush()
     with mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ, offset=place) as mapped:
         blob = np.frombuffer(mapped, np.uint8)
         found = blob_digest(blob)
         del blob
     return found
+
+
+def _pieces(data: EngineData, place: int) -> Iterator[tuple[int, memoryview]]:
+    """The constants as pieces of a file in which they begin at `place`.
+
+    File systems that know huge pages keep what is written with one call in one page, if it lies
+    so; then whoever maps the file gets huge pages without a copy.
+    """
+    buffer, low = np.zeros(_HUGE_PAGE, np.uint8), place
+    for offset, array in sorted(data.constants, key=lambda pair: pair[0]):
+        flat, at = np.ascontiguousarray(array).reshape(-1).view(np.uint8), place + offset
+        while len(flat):
+            high = low - low % _HUGE_PAGE + _HUGE_PAGE
+            if at >= high:
+                yield low, buffer[: high - low].data
+                buffer[:] = 0
+                low = high
+                continue
+            part = flat[: high - at]
+            buffer[at - low :][: len(part)] = part
+            flat, at = flat[len(part) :], at + len(part)
+    yield low, buffer[: place + data.constant_bytes - low].data
 
 
 # --- reading -------------------------------------------------------------------------------------
@@ -285,11 +313,19 @@ class _File:
             position += size
         return tuple(parts)
 
-    def constants(self, entry: SectionEntry) -> np.ndarray[Any, Any]:
+    def constants(self, entry: SectionEntry) -> tuple[np.ndarray[Any, Any], Verify]:
+        """The constants and their check, which is done already where there are few of them."""
         blob = np.frombuffer(self.content, np.uint8, entry.size, entry.offset)
-        if blob_digest(blob) != entry.digest:
-            raise self.fail(entry.offset, entry.label, "the checksum differs; the file is damaged")
-        return blob
+        found = BlobDigest(blob)
+
+        def verify() -> None:
+            if found.result() != entry.digest:
+                text = "the checksum differs; the file is damaged"
+                raise self.fail(entry.offset, entry.label, text)
+
+        if not found.in_background:
+            verify()
+        return blob, verify
 
 
 def _map(path: Path) -> mmap.mmap:
@@ -298,17 +334,35 @@ def _map(path: Path) -> mmap.mmap:
             if os.fstat(file.fileno()).st_size == 0:
                 raise EngineFormatError(f"{path}: byte 0, header: the file is empty")
             # Not populated: the threads that take the checksum map the pages side by side.
-            return mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+            found = mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
     except FileNotFoundError:
         raise EngineFormatError(f"{path}: there is no such file") from None
     except IsADirectoryError:
         raise EngineFormatError(f"{path}: is a directory, not an engine file") from None
     except OSError as error:
         raise EngineFormatError(f"{path}: cannot be read: {error.strerror}") from error
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        # Files that are read now then lie in huge pages, where the file system has such pages.
+        with contextlib.suppress(OSError):
+            found.madvise(mmap.MADV_HUGEPAGE)
+    return found
 
 
 def read_engine(path: str | Path) -> EngineData:
     """Reads and checks an engine file; constants stay mapped, shared with other processes.
+
+    Raises: EngineFormatError naming path, byte offset and field.
+    """
+    data, verify = open_engine(path)
+    verify()
+    return data
+
+
+def open_engine(path: str | Path) -> tuple[EngineData, Verify]:
+    """Reads and checks an engine file, all but its constants if they are large.
+
+    Their checksum is taken in the background. The function returned waits for it and raises if it
+    is wrong: call it before the constants are used.
 
     Raises: EngineFormatError naming path, byte offset and field.
     """
@@ -325,7 +379,7 @@ def read_engine(path: str | Path) -> EngineData:
         variant.name: file.objects(entry, variant)
         for entry, variant in zip(codes, manifest.variants, strict=True)
     }
-    blob = file.constants(entries[-1])
+    blob, verify = file.constants(entries[-1])
     data = EngineData(
         manifest.plan, objects, {v.name: v.requires for v in manifest.variants},
         ((0, blob),) if len(blob) else (), manifest.plans,
@@ -335,7 +389,7 @@ def read_engine(path: str | Path) -> EngineData:
         check_engine(data)
     except EngineFormatError as error:
         raise file.fail(entries[0].offset, "manifest", str(error)) from error
-    return data
+    return data, verify
 
 
 def read_entries(path: str | Path) -> Iterator[SectionEntry]:

@@ -1,6 +1,6 @@
 """The constants of an engine in memory."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,15 @@ from bessemer.runtime.memory import Region, round_up
 class Constants:
     """The constant blob in memory: read-only bytes and their address.
 
-    `own_bytes` is what a variant needs besides the constants of its engine.
+    `own_bytes` is what a variant needs besides the constants of its engine. `check` raises if the
+    content is wrong; it may take a while.
     """
 
-    def __init__(self, blob: np.ndarray[Any, Any], owner: Any = None) -> None:
+    def __init__(
+        self, blob: np.ndarray[Any, Any], owner: Any = None,
+        check: Callable[[], None] | None = None,
+    ) -> None:
+        self._check = check
         self.blob = blob
         self.owner = owner
         self.address = int(blob.__array_interface__["data"][0])
@@ -37,6 +42,12 @@ class Constants:
             blob[offset : offset + flat.nbytes] = flat
         blob.flags.writeable = False
         return Constants(blob, region)
+
+    def verify(self) -> None:
+        """Waits until the content was checked. Raises: EngineFormatError if it is wrong."""
+        if self._check is not None:
+            self._check()
+            self._check = None
 
     def address_of(self, offset: int, size_bytes: int) -> int:
         """The address of a constant."""

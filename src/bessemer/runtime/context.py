@@ -40,6 +40,7 @@ class ExecutionContext:
         self._lock = threading.Lock()
         self._executor: concurrent.futures.ThreadPoolExecutor | None = None
         self._closed = False
+        self._ready = False
         self._runner = make_runner(program, signature, threads)
         if isinstance(self._runner, SymbolicRunner):
             self._runner.variants = variants
@@ -51,18 +52,19 @@ class ExecutionContext:
 
         `inputs` maps names to arrays, or is a list in the order of the bindings, or the single
         array. Contiguous aligned arrays are used in place unless they are small; others are
-        copied. `outputs` may give arrays to write into; they are also what is returned.
+        copied. `outputs` may give arrays to write into; they are also what is returned. The first
+        run of a loaded engine waits until its constants were checked.
 
-        Raises: InputError, ExecutionError.
+        Raises: InputError, ExecutionError, EngineFormatError if the engine's file is damaged.
         """
         with self._lock:
+            if not self._ready:
+                self._make_ready()
             quick = self._runner.quick
             if quick is not None and outputs is None:
                 found = quick(inputs)
                 if found is not None:
                     return found
-            if self._closed:
-                self._check_open()
             return self._runner.run(inputs, outputs)
 
     def enqueue(
@@ -83,7 +85,7 @@ class ExecutionContext:
         if runs < 1 or warmup < 0:
             raise InputError(f"runs={runs} must be at least 1 and warmup={warmup} at least 0")
         with self._lock:
-            self._check_open()
+            self._make_ready()
             runner = self._runner.prepared(inputs)
             recorder = Recorder(runner.program)
             runner.set_stamps(recorder)
@@ -106,7 +108,7 @@ class ExecutionContext:
         several arenas the ends add up.
         """
         with self._lock:
-            self._check_open()
+            self._make_ready()
             runner = self._runner.prepared(inputs)
             # With a recorder no other runner takes over.
             recorder = Recorder(runner.program)
@@ -140,8 +142,13 @@ class ExecutionContext:
         if executor is not None:
             executor.shutdown(wait=True)
         with self._lock:
-            self._closed = True
+            self._closed, self._ready = True, False
             self._runner.close()
+
+    def _make_ready(self) -> None:
+        self._check_open()
+        self._program.constants.verify()
+        self._ready = True
 
     def _check_open(self) -> None:
         if self._closed:

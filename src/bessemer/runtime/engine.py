@@ -46,6 +46,7 @@ class Engine:
             # The gathered copy stands in for the originals, so that they can be freed.
             data = dataclasses.replace(data, constants=((0, constants.blob),))
         self._data = data
+        self._constants = constants
         self._program: Program | None = None
         self._variant: str | None = None
         self._unfit: TargetError | None = None
@@ -138,6 +139,13 @@ class Engine:
         """The same as JSON values."""
         return engine_report(self.plan, self._data, self.variant, self.variants)
 
+    def verify(self) -> None:
+        """Waits until the constants of a loaded engine were compared with their checksum.
+
+        Who runs the engine need not call this: the first run does. Raises: EngineFormatError.
+        """
+        self._constants.verify()
+
     # --- running ---------------------------------------------------------------------------------
 
     def create_context(self, threads: int | None = None) -> ExecutionContext:
@@ -213,8 +221,10 @@ class Engine:
     def save(self, path: str | Path) -> None:
         """Writes the engine file, atomically; the same engine gives the same bytes.
 
-        Raises: OSError if the folder cannot be written.
+        Raises: OSError if the folder cannot be written, EngineFormatError if it was loaded from a
+        file that is damaged.
         """
+        self.verify()
         write_engine(path, self._data)
 
     def __repr__(self) -> str:

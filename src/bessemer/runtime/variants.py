@@ -181,6 +181,7 @@ class Variants:
             _compiler().specialise(self._data, self._name, values, _check_exit))
 
     def _loaded(self, found: EngineData) -> Program:
+        self._constants.verify()
         if self._known is None:
             self._known = constant_index(self.plan, self._constants)
         name = choose_variant(found.plan.name, found.objects, found.requires)
