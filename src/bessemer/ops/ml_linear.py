@@ -148,6 +148,9 @@ class LinearClassifier(Operator):
         features = x.dims[-1]
         columns: Dim = classes
         if isinstance(features, int) and features:
+            if len(self.coefficients) % features:
+                count = len(self.coefficients)
+                raise ShapeError(f"{count} coefficients for rows of {features} features")
             columns = len(self.coefficients) // features
             columns = 2 if columns == 1 and classes == 2 else columns
         return TensorType(labels, (rows_of(x),)), TensorType(f32, (rows_of(x), columns))

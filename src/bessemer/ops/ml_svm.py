@@ -185,6 +185,10 @@ class SVMClassifier(Operator):
         if x.shape is None:
             return TensorType(labels, None), TensorType(f32, None)
         columns = self._columns()
+        vectors = sum(self.vectors_per_class) or self._classes()
+        if len(self.coefficients) % vectors:
+            count, of = len(self.coefficients), "vectors" if self.vectors_per_class else "classes"
+            raise ShapeError(f"{count} coefficients for {vectors} {of}")
         if columns == 1 and self._classes() == 2:
             columns = 2
         return TensorType(labels, (rows_of(x),)), TensorType(f32, (rows_of(x), columns))

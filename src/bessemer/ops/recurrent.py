@@ -6,7 +6,7 @@ neighbours. At the first step the states may be left out; they are zero. `live` 
 sequences are still running: the others keep their states, and their outputs are zero.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,9 +29,15 @@ def _functions(op: Any) -> tuple[Activation, ...]:
     return resolve(op.activations, op.activation_alpha, op.activation_beta, op.clip)
 
 
-def _infer(x: TensorType, gates: int, r: TensorType, used: int | None = None) -> TensorType:
-    """The type of a state. Raises: ShapeError if x or r does not fit."""
-    check_floats(x, r)
+def _infer(
+    x: TensorType,
+    gates: int,
+    r: TensorType,
+    used: int | None = None,
+    states: Sequence[TensorType | None] = (),
+) -> TensorType:
+    """The type of a new state. Raises: ShapeError if x, r or a state given does not fit."""
+    check_floats(x, r, *states)
     if x.shape is None or r.shape is None:
         return x.with_shape(None)
     if r.rank != 3 or x.rank < 1:
@@ -40,7 +46,14 @@ def _infer(x: TensorType, gates: int, r: TensorType, used: int | None = None) ->
     same_dim("gates of r", r.dims[1], gates if used is None else used)
     same_dim("gates of x", x.dims[-1], gates * size)
     same_dim("hidden size of r", r.dims[0], size)
-    return x.with_shape((*x.dims[:-1], size))
+    made = x.with_shape((*x.dims[:-1], size))
+    for state in states:
+        if state is not None and state.shape is not None:
+            if state.rank != made.rank:
+                raise ShapeError(f"a state {state} for the new state {made}")
+            for a, b in zip(state.dims, made.dims):
+                same_dim("extents of a state", a, b)
+    return made
 
 
 def _recurrent(h: Array | None, r: Array) -> Array:
@@ -133,8 +146,11 @@ class LSTMCell(Operator):
 
     fusion = FusionClass.COMPLEX_OUT
 
-    def infer(self, x: TensorType, r: TensorType, *_: TensorType | None) -> tuple[TensorType, ...]:
-        return (_infer(x, 4, r),) * 3
+    def infer(
+        self, x: TensorType, r: TensorType, *rest: TensorType | None
+    ) -> tuple[TensorType, ...]:
+        check_floats(x, *rest[2:3])
+        return (_infer(x, 4, r, states=rest[:2]),) * 3
 
     def reference(
         self,
@@ -249,8 +265,11 @@ class GRUCell(Operator):
 
     fusion = FusionClass.COMPLEX_OUT
 
-    def infer(self, x: TensorType, r: TensorType, *_: TensorType | None) -> tuple[TensorType, ...]:
-        return (_infer(x, 3, r),) * 2
+    def infer(
+        self, x: TensorType, r: TensorType, *rest: TensorType | None
+    ) -> tuple[TensorType, ...]:
+        check_floats(x, *rest[1:2])
+        return (_infer(x, 3, r, states=rest[:1]),) * 2
 
     def reference(
         self,
@@ -332,7 +351,7 @@ class GRUGates(Operator):
     fusion = FusionClass.COMPLEX_OUT
 
     def infer(self, x: TensorType, r: TensorType, h: TensorType) -> tuple[TensorType, ...]:
-        return (_infer(x, 3, r, 2),) * 2
+        return (_infer(x, 3, r, 2, (h,)),) * 2
 
     def reference(self, x: Array, r: Array, h: Array) -> tuple[Array, ...]:
         given = x.reshape(*x.shape[:-1], 3, r.shape[2])[..., :2, :]
@@ -372,14 +391,7 @@ class GRUState(Operator):
     def infer(
         self, x: TensorType, r: TensorType, *states: TensorType | None
     ) -> tuple[TensorType, ...]:
-        made = _infer(x, 3, r, 1)
-        for state in states[:3]:
-            if state is not None and state.shape is not None and made.shape is not None:
-                if len(state.shape) != len(made.shape):
-                    raise ShapeError(f"a state {state} for the new state {made}")
-                for a, b in zip(state.shape, made.shape):
-                    same_dim("extents of a state", a, b)
-        return (made,) * 2
+        return (_infer(x, 3, r, 1, states[:3]),) * 2
 
     def reference(
         self,
@@ -452,8 +464,10 @@ class RNNCell(Operator):
 
     fusion = FusionClass.COMPLEX_OUT
 
-    def infer(self, x: TensorType, r: TensorType, *_: TensorType | None) -> tuple[TensorType, ...]:
-        return (_infer(x, 1, r),) * 2
+    def infer(
+        self, x: TensorType, r: TensorType, *rest: TensorType | None
+    ) -> tuple[TensorType, ...]:
+        return (_infer(x, 1, r, states=rest[:1]),) * 2
 
     def reference(
         self, x: Array, r: Array, h: Array | None = None, live: Array | None = None

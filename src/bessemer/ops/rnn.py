@@ -14,7 +14,7 @@ from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Dim
 from bessemer.ir.operator import Operator, operator, sample
 from bessemer.ir.types import TensorType
-from bessemer.ops.checks import same_dim
+from bessemer.ops.checks import check_floats, same_dim
 from bessemer.ops.dims import Array
 from bessemer.ops.recurrent import GRUCell, GRUGates, GRUState, LSTMCell, RNNCell
 from bessemer.ops.rnn_functions import Activation, attributes_of, resolve
@@ -66,8 +66,9 @@ class Recurrent(Operator):
         return found[direction * size : (direction + 1) * size]
 
     def infer(
-        self, x: TensorType, w: TensorType, r: TensorType, *_: TensorType | None
+        self, x: TensorType, w: TensorType, r: TensorType, *rest: TensorType | None
     ) -> tuple[TensorType, ...]:
+        check_floats(x, w, r, *rest[:1], *rest[2:])
         if x.shape is None or r.shape is None:
             return (x.with_shape(None),) * (1 + self.states)
         if x.rank != 3 or r.rank != 3:

@@ -185,6 +185,9 @@ class MaxRoiPool(Operator):
         check_extents("pooled_shape", self.pooled_shape, 1)
         if x.shape is None or rois.shape is None:
             return x.with_shape(None)
+        if x.rank != 4 or rois.rank != 2:
+            raise ShapeError(f"x {x} and rois {rois}: ranks of 4 and 2 expected")
+        same_dim("entries of a region", rois.dims[1], 5)
         return x.with_shape((rois.dims[0], x.dims[1], *self.pooled_shape))
 
     def reference(self, x: Array, rois: Array) -> Array:
@@ -289,6 +292,11 @@ class MaxUnpool(Operator):
     ) -> TensorType:
         if x.shape is None:
             return x.with_shape(None)
+        if indices.shape is not None:
+            if indices.rank != x.rank:
+                raise ShapeError(f"indices {indices} for x {x}: one rank expected")
+            for a, b in zip(x.dims, indices.dims):
+                same_dim("extents of x and indices", a, b)
         natural = self._natural(x.dims)
         check_extents("the unpooled shape", natural)
         if wished is None:

@@ -157,6 +157,11 @@ class TfIdfVectorizer(Operator):
             raise ShapeError(f"mode is {self.mode!r}; TF, IDF or TFIDF expected")
         if not self.ngram_indexes:
             raise ShapeError("ngram_indexes is missing")
+        if min(self.ngram_indexes) < 0:
+            raise ShapeError(f"ngram_indexes has a negative column, {min(self.ngram_indexes)}")
+        if len(self.weights) not in (0, len(self.ngram_indexes)):
+            count = len(self.ngram_indexes)
+            raise ShapeError(f"{len(self.weights)} weights for {count} ngram_indexes")
         if x.shape is None:
             return TensorType(f32, None)
         return TensorType(f32, (*x.dims[:-1], max(self.ngram_indexes) + 1))
