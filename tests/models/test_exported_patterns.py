@@ -168,6 +168,17 @@ g (float[N,S] x) => (float[a] positive, int64[b,c] places, float[d] spread) {
   spread = Mul(filled, positive)
 }"""
 
+MASKED = """
+g (float[2,3,10,8] q, float[2,3,8,12] kt, float[2,3,12,8] v, float[2,1,10,12] mask)
+  => (float[2,3,10,8] y) {
+  size = Constant<value_float = 2.5>()
+  scores = MatMul(q, kt)
+  scaled = Div(scores, size)
+  biased = Add(scaled, mask)
+  weights = Softmax<axis = -1>(biased)
+  y = MatMul(weights, v)
+}"""
+
 
 def boxes(rng, sizes):
     corner = rng.uniform(0, 50, (sizes["N"], sizes["K"], 2))
@@ -244,3 +255,17 @@ def test_computed_shapes_need_no_steps(name):
     shape_operators = {"Shape", "Gather", "Unsqueeze", "Concat", "Mod", "Div", "Mul", "Sub"}
     ran = {step.operator["op"] for step in steps if isinstance(step, HostStep)}
     assert not ran & shape_operators
+
+
+def test_a_row_of_spelled_out_attention_that_is_all_masked_is_nan():
+    proto = onnx.parser.parse_model(HEAD + MASKED)
+    rng = np.random.default_rng(0)
+    feed = feed_of(proto, {}, rng)
+    feed["mask"] = np.where(rng.random((2, 1, 10, 12)) < 0.3, np.float32(-np.inf), np.float32(0))
+    feed["mask"][1, :, 4] = -np.inf
+    engine = bessemer.build(proto)
+    assert "attention" in {step.rule for step in engine.plan.steps}
+    (expected,) = ort.InferenceSession(
+        proto.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, feed)
+    assert np.isnan(expected[1, :, 4]).all()
+    np.testing.assert_allclose(engine.run(feed)["y"], expected, rtol=1e-5, atol=1e-5)

@@ -10,7 +10,7 @@ from bessemer.core.dtypes import f32
 from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import symbol
 from bessemer.ir.types import TensorType
-from bessemer.ops.attention import Attention
+from bessemer.ops.attention import Attention, PlainAttention
 from bessemer.ops.linear_attention import LinearAttention
 from bessemer.ops.rotary import RotaryEmbedding
 
@@ -40,6 +40,16 @@ def test_a_row_without_keys_gives_zeros() -> None:
     y = both(Attention(), Q, K, V, mask)
     assert (y[:, :, 2] == 0).all()
     np.testing.assert_allclose(y, plain(Q, K, V, mask), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mask", [np.full((1, 7), -np.inf, np.float32), np.zeros((1, 7), bool)])
+def test_a_row_of_a_plain_softmax_without_keys_is_nan(mask: Array) -> None:
+    rows = np.arange(5)[:, None] == 2
+    mask = np.where(rows, mask, mask.dtype.type(mask.dtype.kind != "f"))
+    y = both(PlainAttention(), Q, K, V, mask)
+    assert np.isnan(y[:, :, 2]).all()
+    expected = both(Attention(), Q, K, V, mask)
+    np.testing.assert_array_equal(np.delete(y, 2, axis=2), np.delete(expected, 2, axis=2))
 
 
 def test_shared_heads_are_repeated_heads() -> None:

@@ -17,7 +17,7 @@ from bessemer.core.dtypes import dtype_from_numpy, f32
 from bessemer.ir.layout import Layout
 from bessemer.lower.collapse import simplify_axes
 from bessemer.lower.kernel import Kernel, Operand, inline_stages
-from bessemer.ops.attention import Attention
+from bessemer.ops.attention import Attention, PlainAttention
 from bessemer.ops.block_quantized import BlockMatMul, DequantizeBlocks
 from bessemer.ops.conv import Conv
 from bessemer.ops.pool import MaxPool
@@ -73,13 +73,13 @@ def product(m, n, k, constant=True, batch=()):
                   [Operand.dense(out)])
 
 
-def attention(sizes, mask=None, **attributes):
+def attention(sizes, mask=None, plain=False, **attributes):
     """Attention over [batch, heads, queries, keys, size of queries, size of values]."""
     b, h, s, t, d, e = sizes
     q, k, v = (te.placeholder(f32, shape, name) for name, shape in (
         ("q", (b, h, s, d)), ("k", (b, h, t, d)), ("v", (b, h, t, e))))
     inputs = [q, k, v] if mask is None else [q, k, v, te.placeholder(f32, mask, "mask")]
-    y = Attention(**attributes).lower(*inputs)[0]
+    y = (PlainAttention if plain else Attention)(**attributes).lower(*inputs)[0]
     return Kernel("attention", [Operand.dense(x) for x in inputs], [Operand.dense(y)])
 
 
@@ -173,6 +173,7 @@ CASES = {
     "attention": [
         lambda v: attention((2, 3, 37, 41, 8, 24)), lambda v: attention((1, 2, 5, 7, 3, 5), (5, 7)),
         lambda v: attention((1, 2, 2 * v, 20, 16, 16), is_causal=1),
+        lambda v: attention((1, 2, v, 20, 16, 16), (20,), plain=True),
     ],
     "computed-matmul": [
         lambda v: few_bits((13,), 37, 48), lambda v: few_bits((1,), 70, 40),

@@ -9,7 +9,7 @@ from bessemer import te
 from bessemer.core.dtypes import DTYPES, DType, i64
 from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Dim, Shape, Sym, usual
-from bessemer.ir.operator import FusionClass, Operator, operator, sample
+from bessemer.ir.operator import FusionClass, Operator, Sample, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import load, narrow, wide, widen
 from bessemer.ops.checks import check_floats, same_dim
@@ -47,7 +47,7 @@ def head_element(x: Tensor, size: Dim, b: Expr, h: Expr, s: Expr, d: Expr) -> Ex
 
 @operator("Attention")
 class Attention(Operator):
-    """softmax(q k' * scale + bias) v; a row that may attend to nothing gives zeros.
+    """softmax(q k' * scale + bias) v; a row whose scores are all -inf gives zeros.
 
     Shapes: q [b, hq, s, d], k [b, hkv, t, d], v [b, hkv, t, e] (or rank 3: [b, s, h * d]), mask
     broadcastable to [b, hq, s, p + t], past k and v [b, hkv, p, d or e], nonpad_kv_seqlen [b] ->
@@ -67,6 +67,7 @@ class Attention(Operator):
 
     dtype_attributes: ClassVar[tuple[str, ...]] = ("softmax_precision",)
     fusion = FusionClass.COMPLEX_OUT
+    zero_empty_rows: ClassVar[bool] = True
 
     def _stage(self, dtype: DType) -> DType:
         """Type of scores and probabilities."""
@@ -176,7 +177,9 @@ class Attention(Operator):
         scores = self._biased_scores(scores.astype(stage), mask, past, lengths)
         debug.append(scores)
         top = scores.max(axis=-1, keepdims=True, initial=-np.inf)
-        exps = np.exp(scores - np.where(np.isneginf(top), 0, top))
+        guarded = np.isneginf(top) & self.zero_empty_rows
+        with np.errstate(all="ignore"):
+            exps = np.exp(scores - np.where(guarded, 0, top))
         total = exps.sum(axis=-1, keepdims=True)
         probabilities = exps / np.where(total == 0, 1, total)
         debug.append(probabilities)
@@ -218,7 +221,7 @@ class Attention(Operator):
             return self._biased(te.cast(capped_at(i), stage), i, shape, mask, past, lengths)
 
         biased = te.compute(stage, shape, biased_body, "biased")
-        exps, total = _row_exps(biased)
+        exps, total = _row_exps(biased, self.zero_empty_rows)
         y = self._weighted(q, value, exps, total, share)
         shown: Any = {
             0: lambda *i: products[i] * scale, 1: lambda *i: capped_at(i),
@@ -274,7 +277,7 @@ class Attention(Operator):
             lambda b, s, c: scaled(b, c // size, s, c % size), "y",
         )
 
-    samples = (
+    samples: ClassVar[tuple[Sample, ...]] = (
         sample("f32[2,3,4,8]", "f32[2,3,6,8]", "f32[2,3,6,5]"),
         sample("f32[1,2,5,4]", "f32[1,2,5,4]", "f32[1,2,5,4]", is_causal=1),
         sample("f32[1,4,3,4]", "f32[1,2,5,4]", "f32[1,2,5,4]", "f32[3,5]", softcap=2.0),
@@ -295,6 +298,22 @@ class Attention(Operator):
             right_window_size=2,
         ),
         sample("f16[1,2,3,4]", "f16[1,2,5,4]", "f16[1,2,5,4]", softmax_precision="f32"),
+    )
+
+
+@operator("bessemer.PlainAttention")
+class PlainAttention(Attention):
+    """Attention by Softmax as ONNX defines that: a row whose scores are all -inf gives NaN.
+
+    Shapes: as Attention.
+    """
+
+    zero_empty_rows = False
+    samples = (
+        sample("f32[2,3,4,8]", "f32[2,3,6,8]", "f32[2,3,6,5]", np.array(
+            [0, -np.inf, 0, 1, -np.inf, -np.inf], np.float32), scale=0.5),
+        sample("f32[1,2,2,4]", "f32[1,2,2,4]", "f32[1,2,2,4]", np.array(
+            [[0, -np.inf], [-np.inf, -np.inf]], np.float32)),
     )
 
 
@@ -324,16 +343,16 @@ def _present(new: Tensor, past: Tensor | None, shape: Shape) -> Tensor:
     return te.compute(new.dtype, (shape[0], shape[1], start + shape[2], shape[3]), body, "present")
 
 
-def _row_exps(x: Tensor) -> tuple[Tensor, Tensor]:
-    """exp(x - max) along the last axis and its sums; a row of -inf gives zeros."""
+def _row_exps(x: Tensor, zeros: bool) -> tuple[Tensor, Tensor]:
+    """exp(x - max) along the last axis and its sums; a row of -inf gives zeros, or NaN."""
     k, j = te.reduce_axis(x.shape[-1]), te.reduce_axis(x.shape[-1])
     outer = x.shape[:-1]
     top = te.compute(x.dtype, outer, lambda *i: te.max_(x[(*i, k)], k), "rowmax")
     lowest = te.const(-math.inf, x.dtype)
 
     def exp_body(*i: Expr) -> Expr:
-        shift = te.where(te.equal(top[i[:-1]], lowest), 0.0, top[i[:-1]])
-        return te.exp(x[i] - shift)
+        shift = top[i[:-1]]
+        return te.exp(x[i] - (te.where(te.equal(shift, lowest), 0.0, shift) if zeros else shift))
 
     exps = te.compute(x.dtype, x.shape, exp_body, "exps")
     return exps, te.compute(x.dtype, outer, lambda *i: te.sum_(exps[(*i, j)], j), "rowsum")

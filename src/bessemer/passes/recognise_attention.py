@@ -27,11 +27,11 @@ LEAST_QUERIES = 8
 
 @graph_pass("recognise-attention")
 class RecogniseAttention(RewritePass):
-    """MatMul(Softmax(MatMul(q, kt) * scale + mask), v) -> Attention(q, k, v, mask).
+    """MatMul(Softmax(MatMul(q, kt) * scale + mask), v) -> PlainAttention(q, k, v, mask).
 
-    A row of scores that are all -inf, which has no softmax (NaN), gives zeros.
+    A row of scores that are all -inf, which has no softmax, stays NaN.
     Shapes: q [b, h, s, d], kt [b, h, d, t], v [b, h, t, e]; s, t, d, e are known and of a size that
-    the fused kernel of Attention takes. Transposes around it become part of that kernel, so a mask
+    the fused kernel of attention takes. Transposes around it become part of that kernel, so a mask
     that differs from query to query is transposed once, to be read along the queries.
     """
 
@@ -65,7 +65,8 @@ class RecogniseAttention(RewritePass):
         sources = merge_sources(*nodes)
         k = self._turned(graph, node, kt, inner.sources)
         inputs = [q, k, v] if mask is None else [q, k, v, self._mask(graph, node, mask)]
-        made = self.build(graph, node, make("Attention", scale=factor), inputs, sources=sources)
+        made = self.build(graph, node, make("bessemer.PlainAttention", scale=factor), inputs,
+                          sources=sources)
         return made.output
 
     def _turned(self, graph: Graph, node: Node, kt: Value, sources: tuple[str, ...]) -> Value:
