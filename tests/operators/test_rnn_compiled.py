@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from running import Array
 
@@ -298,6 +298,8 @@ def test_any_layer_is_like_another_runtime(layer: tuple[Recurrent, Inputs]) -> N
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     theirs = session.run(None, feed)
+    # States that grow at every step overflow one product earlier here or there.
+    assume(all(np.isfinite(want).all() for want in theirs))
     for found, want in zip(op.reference(*inputs), theirs, strict=True):
         scale = max(1.0, float(np.abs(want).max()))
         np.testing.assert_allclose(found, want, rtol=1e-3, atol=1e-4 * scale)
