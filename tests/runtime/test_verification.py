@@ -65,6 +65,26 @@ def test_damage_is_an_error_before_any_result(damaged, x, tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["m.plan"]
 
 
+def test_several_contexts_ask_at_the_same_time(good, x) -> None:
+    expected = tiny_answer(x, good[1])
+    for _ in range(20):
+        engine, meeting = load(good[0]), threading.Barrier(4)
+        found = []
+
+        def run(engine=engine, meeting=meeting, found=found) -> None:
+            context = engine.create_context()
+            meeting.wait()
+            found.append(context.run(x)["y"])
+
+        threads = [threading.Thread(target=run) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert len(found) == 4
+        assert all(np.array_equal(y, expected) for y in found)
+
+
 def test_several_contexts_wait_for_one_check(damaged, x) -> None:
     engine = load(damaged)
     found = []

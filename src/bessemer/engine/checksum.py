@@ -77,7 +77,8 @@ class BlobDigest:
         self._add()
         for helper in self._helpers:
             helper.join()
-        for start in sorted(self._missing):  # a fork in between leaves the helpers behind
+        # Others who ask may still be at work, or were left behind by a fork.
+        for start in sorted(self._missing):
             self._add_piece(start)
         tail = np.zeros(BLOCK_BYTES, np.uint8)
         tail[: len(self._tail)] = self._tail
@@ -106,5 +107,6 @@ class BlobDigest:
 
     def _add_piece(self, start: int) -> None:
         part = slice(start, start + _BLOCKS_PER_PIECE)
-        self._blocks[part].sum(axis=1, dtype=np.uint64, out=self._sums[part])
+        # Two threads may add the same piece, so nothing but whole sums is written.
+        self._sums[part] = self._blocks[part].sum(axis=1, dtype=np.uint64)
         self._missing.discard(start)
