@@ -76,6 +76,17 @@ class Linear:
             low, high = plus(low, times(a, coef)), plus(high, times(b, coef))
         return low, high
 
+    def with_known(self, ranges: Mapping[str, Range]) -> "Linear":
+        """The form with numbers in place of variables that have one value."""
+        constant, kept = self.constant, []
+        for term in self.terms:
+            low, high = ranges.get(term[0], UNKNOWN)
+            if low == high and not isinstance(low, Sym):
+                constant += term[2] * int(low)
+            else:
+                kept.append(term)
+        return self if len(kept) == len(self.terms) else Linear(tuple(kept), constant)
+
     def expr(self) -> Expr:
         """The form as an expression."""
         total: Expr = const(0, i64)
@@ -147,7 +158,8 @@ def linear(expr: Expr, ranges: Mapping[str, Range]) -> Linear:
     """The linear form of an i64 expression; `ranges` bounds variables by name."""
     if id(expr) in _EXTENTS:
         return _EXTENTS[id(expr)][1]
-    form = _linear(expr, ranges)
+    plain = plain_form(expr)
+    form = _linear(expr, ranges) if plain is None else plain.with_known(ranges)
     if isinstance(expr, Binary) and _is_fixed(expr.a) and _is_fixed(expr.b):
         if len(_EXTENTS) >= _MOST_EXTENTS:
             _EXTENTS.clear()
@@ -155,15 +167,38 @@ def linear(expr: Expr, ranges: Mapping[str, Range]) -> Linear:
     return form
 
 
-def _linear(expr: Expr, ranges: Mapping[str, Range]) -> Linear:
+def plain_form(expr: Expr) -> Linear | None:
+    """The form of a sum of variables, whatever their ranges; None for other expressions.
+
+    Unrolled loops ask for the same expressions again and again.
+    """
+    found = _PLAIN.get(id(expr))
+    if found is None:
+        if len(_PLAIN) >= _MOST_EXTENTS:
+            _PLAIN.clear()
+        found = _PLAIN[id(expr)] = expr, _plain_form(expr)
+    return found[1]
+
+
+def _plain_form(expr: Expr) -> Linear | None:
     match expr:
         case Const(value=value):
             return Linear((), int(value))
         case Var(name=name):
-            low, high = ranges.get(name, UNKNOWN)
-            if low == high and not isinstance(low, Sym):
-                return Linear((), int(low))
             return Linear(((name, expr, 1),), 0)
+        case Binary(op="+" | "-" | "*" as op, a=a, b=b):
+            x, y = plain_form(a), plain_form(b)
+            if x is None or y is None:
+                return None
+            if op != "*":
+                return x + y if op == "+" else x - y
+            return x.scale(y.constant) if not y.terms else (
+                y.scale(x.constant) if not x.terms else None)
+    return None
+
+
+def _linear(expr: Expr, ranges: Mapping[str, Range]) -> Linear:
+    match expr:
         case Binary(op="+", a=a, b=b):
             return linear(a, ranges) + linear(b, ranges)
         case Binary(op="-", a=a, b=b):
@@ -301,6 +336,9 @@ def times_dim(form: Linear, dim: Dim) -> Linear:
 
 _EXTENTS: dict[int, tuple[Expr, Linear]] = {}
 """Forms of expressions of symbols, which no range changes, by id; the expressions are held."""
+
+_PLAIN: dict[int, tuple[Expr, Linear | None]] = {}
+"""Forms by id of sums of variables, whose ranges are not looked at; None for what is none."""
 
 _MOST_EXTENTS = 1 << 16
 

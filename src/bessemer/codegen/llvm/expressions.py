@@ -15,7 +15,7 @@ from bessemer.codegen.llvm.values import Val
 from bessemer.core.bounds import at_most
 from bessemer.core.dtypes import boolean, i64
 from bessemer.core.errors import CodegenError
-from bessemer.core.shapes import Sym
+from bessemer.core.shapes import Dim, Sym
 from bessemer.lower.affine import (
     UNKNOWN,
     Linear,
@@ -23,6 +23,7 @@ from bessemer.lower.affine import (
     extent_form,
     holds,
     linear,
+    plain_form,
     times_dim,
 )
 from bessemer.lower.loops import Buffer, Fma, Function, LaneReduce, Store, statements, static
@@ -46,7 +47,22 @@ class Scope:
     """Text of one loop body or branch, and the values it has emitted so far."""
 
     body: list[str] = field(default_factory=list)
-    cache: dict[tuple[object, ...], str] = field(default_factory=dict)
+    cache: dict[str | tuple[object, ...], str] = field(default_factory=dict)
+
+
+_Strided = list[tuple[Expr, Dim]]
+
+
+def _parts(buffer: Buffer, indices: tuple[Expr, ...]) -> tuple[Linear, _Strided]:
+    """An element's offset: a form that does not depend on ranges, and indices with strides."""
+    total, others = extent_form(buffer.offset), []
+    for index, stride in zip(indices, buffer.strides, strict=True):
+        form = plain_form(index)
+        if form is None or isinstance(stride, Sym):
+            others.append((index, stride))
+        else:
+            total = total + form.scale(stride)
+    return total, others
 
 
 class ExpressionEmitter:
@@ -70,6 +86,7 @@ class ExpressionEmitter:
         # The expression is held, so that its id stays its own.
         self.memo: dict[tuple[int, tuple[str, ...]], tuple[Expr, Val]] = {}
         self.expanded: dict[int, tuple[Expr, Expr]] = {}
+        self.addresses: dict[tuple[int, int], tuple[tuple[Expr, ...], Linear, _Strided]] = {}
         self.math = Arithmetic(self, target)
 
     def fresh(self) -> str:
@@ -83,14 +100,13 @@ class ExpressionEmitter:
 
     def value(self, text: str) -> str:
         """The SSA name of an instruction's result; equal pure instructions are emitted once."""
-        key = ("value", text)
         for scope in self.scopes:
-            found = scope.cache.get(key)
+            found = scope.cache.get(text)
             if found is not None:
                 return found
         name = self.fresh()
         self.line(f"{name} = {text}")
-        self.scopes[-1].cache[key] = name
+        self.scopes[-1].cache[text] = name
         return name
 
     def effect(self, text: str) -> str:
@@ -104,8 +120,13 @@ class ExpressionEmitter:
 
     def address(self, buffer: Buffer, indices: tuple[Expr, ...]) -> Linear:
         """Element offset of an access as a linear form."""
-        form = extent_form(buffer.offset)
-        for index, stride in zip(indices, buffer.strides, strict=True):
+        key = id(buffer), id(indices)
+        if key not in self.addresses:
+            # The indices are held, so that their id stays their own.
+            self.addresses[key] = indices, *_parts(buffer, indices)
+        _, plain, others = self.addresses[key]
+        form = plain.with_known(self.ranges)
+        for index, stride in others:
             form = form + times_dim(linear(index, self.ranges), stride)
         return form
 
