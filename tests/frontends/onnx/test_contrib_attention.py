@@ -17,6 +17,7 @@ from contrib_node import (
 )
 from onnx_models import run
 
+import bessemer
 from bessemer.core.errors import UnsupportedOperatorError
 from bessemer.frontends import import_model
 
@@ -135,6 +136,22 @@ def test_symbolic_batch_and_length():
         for axis, dim in enumerate(value.type.tensor_type.shape.dim[:2]):
             dim.dim_param = f"d{axis}"
     compare(run(proto, _X, inputs[3])[0], expected)
+
+
+@pytest.mark.rivals
+@pytest.mark.parametrize(("rows", "mask"), [(2, _ints(2, 3)), (2, _ints(4, 3, 1, 0)),
+                                            (1, _ints(3)), (1, _ints(3, 1))])
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_mask_of_ends_or_of_ends_and_starts_for_any_number_of_rows(rows, mask, fixed):
+    inputs = [_X[:rows], _W, _BIAS, mask]
+    proto = node_model("Attention", inputs, constants=(1, 2), num_heads=N)
+    feed = feeds(inputs, (1, 2))
+    expected = rival(proto, feed)[0]
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    if not fixed:
+        proto.graph.input[1].type.tensor_type.shape.dim[0].dim_param = "places"
+    compare(run(proto, inputs[0], mask)[0], expected)
+    compare(next(iter(bessemer.build(proto).run(feed).values())), expected)
 
 
 @pytest.mark.parametrize(

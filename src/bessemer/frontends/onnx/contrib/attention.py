@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from bessemer.core.dtypes import i64
+from bessemer.core.shapes import Sym
 from bessemer.frontends.onnx.contrib.table import Draft, contrib
 from bessemer.ir.graph import Value
 
@@ -10,9 +11,9 @@ FILTER = -10000.0
 """What masked scores are lowered by, where the node does not say."""
 _SCORES = (
     "Shape", "Squeeze", "Unsqueeze", "Add", "Range", "Less", "GreaterOrEqual", "And", "Greater",
-    "Where", "Slice", "Attention",
+    "Where", "Concat", "Reshape", "Gather", "Mul", "Sub", "Expand", "Attention",
 )
-ATTENTION = ("Split", "Gather", "Concat", *_SCORES)
+ATTENTION = ("Split", *_SCORES)
 """The operators that `attend_joined` may write."""
 
 
@@ -78,7 +79,7 @@ def _allowed(d: Draft, mask: Value, k: Value, past: tuple[Value, Value] | None) 
         total = d.extent(k, key_axis)
         if past is not None:
             total = d.plus(total, d.extent(past[0], 2))
-        return _ranges(d, mask, d.type(k).dims[0], d.arange(total))
+        return _ranges(d, mask, k, d.arange(total))
     if len(dims) not in (2, 3):
         d.refuse(f"a mask of rank {len(dims)}")
     counted = d.type(k).dims[key_axis]
@@ -91,20 +92,30 @@ def _allowed(d: Draft, mask: Value, k: Value, past: tuple[Value, Value] | None) 
                 d.constant(axes))
 
 
-def _ranges(d: Draft, mask: Value, batch: object, places: Value) -> Value:
+def _ranges(d: Draft, mask: Value, k: Value, places: Value) -> Value:
     """True where a key lies before its row's end, and not before its start if that is given."""
-    count = d.type(mask).dims[0]
+    count, batch = d.type(mask).dims[0], d.type(k).dims[0]
     wide = d.cast(mask, i64)
     axes = d.constant([1, 2, 3])
     if count == batch:
         return d.op("Less", places, d.op("Unsqueeze", wide, axes))
-    if not isinstance(count, int) or not isinstance(batch, int) or count != 2 * batch:
-        d.refuse(f"a mask {mask.type} for {batch} rows")
-    ends = d.op("Slice", wide, d.constant([0]), d.constant([batch]))
-    starts = d.op("Slice", wide, d.constant([batch]), d.constant([2 * batch]))
+    if count != 2 * batch:
+        known = [dim.symbols() if isinstance(dim, Sym) else set() for dim in (count, batch)]
+        if not any(known) or known[0] & known[1]:
+            d.refuse(f"a mask {mask.type} for {batch} rows")
+        wide = d.op("Concat", wide, _missing_starts(d, mask, k), axis=0)
+    halves = d.op("Reshape", wide, d.constant([2, -1]))
+    ends, starts = (d.op("Gather", halves, d.constant(half)) for half in range(2))
     before = d.op("Less", places, d.op("Unsqueeze", ends, axes))
     behind = d.op("GreaterOrEqual", places, d.op("Unsqueeze", starts, axes))
     return d.op("And", before, behind)
+
+
+def _missing_starts(d: Draft, mask: Value, k: Value) -> Value:
+    """Zeros for the starts that a mask of so many ends may lack; only a run knows."""
+    both = d.op("Mul", d.extent(k, 0), d.constant(2))
+    missing = d.op("Sub", both, d.extent(mask, 0))
+    return d.op("Expand", d.constant([0]), d.op("Unsqueeze", missing, d.constant([0])))
 
 
 def attend_joined(
@@ -152,7 +163,7 @@ def attention(
 
 @contrib(
     "MultiHeadAttention", outputs=4,
-    becomes=("Gather", "Reshape", "Split", *_SCORES),
+    becomes=("Slice", *ATTENTION),
 )
 def multi_head_attention(
     d: Draft, query: Value, key: Value | None, value: Value | None, bias: Value | None,
