@@ -4,6 +4,7 @@ A split whose factor does not divide the extent gives regions: stretches of the 
 their own inner extent. Each region gets its own loops, so the main one carries no conditions.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -184,8 +185,8 @@ class Nest:
 
     def _inside(self, name: str, rest: Sequence[str], env: _Env, leaf: Leaf) -> list[Stmt]:
         """The body of a serial loop: what it asks for ahead, and the loops inside."""
-        asked = [stmt for tensor, stream in self.schedule.streams.items() if stream.inner == name
-                 for stmt in self._ask(tensor, stream, env)]
+        asked = [stmt for tensor, stream in self.schedule.streams.items()
+                 if stream.turns[-1] == name for stmt in self._ask(tensor, stream, env)]
         return [*asked, *self._loops(rest, env, leaf)]
 
     def _ask(self, tensor: str, stream: Stream, env: _Env) -> list[Stmt]:
@@ -193,17 +194,15 @@ class Nest:
         assert self.stage.body is not None
         load = next(node for node in loads(self.stage.body) if node.tensor.name == tensor)
         operand = self.memory.kernel.operand(load.tensor)
-        turns = self._size(stream.outer, env) if stream.outer != stream.inner else 1
-        steps = self._size(stream.inner, env)
-        if operand is None or not isinstance(steps, int):
+        sizes = [self._size(name, env) for name in stream.turns]
+        if operand is None or any(isinstance(size, Sym) for size in sizes[1:]):
             return []
         line = LINE_BYTES // operand.dtype.size_bytes
-        total = steps * (turns if isinstance(turns, int) else usual(turns))
-        each = -(-stream.count // (line * total))
-        turn: Expr = env.values[stream.outer]
-        if stream.outer == stream.inner:
-            turn = const(0, i64)
-        place = (turn * steps + env.values[stream.inner]) * (each * line)
+        each = -(-stream.count // (line * math.prod(map(usual, sizes))))
+        turn: Expr = const(0, i64)
+        for name, size in zip(stream.turns, sizes, strict=True):
+            turn = turn * extent(size) + env.values[name]
+        place = turn * (each * line)
         after = env.bind(stream.block, env.values[stream.block] + 1)
         start = self._start(stream.block, after)
         indices = physical(operand.layout, tuple(

@@ -42,14 +42,13 @@ class Fuse:
 
 @dataclass(frozen=True)
 class Stream:
-    """While the loops `outer` and `inner` run through a block, its successor is asked for.
+    """While the loops `turns`, outermost first, run through a block, its successor is asked for.
 
     `block` is the loop over blocks. `count` is the number of elements of a block.
     """
 
     block: str
-    outer: str
-    inner: str
+    turns: tuple[str, ...]
     count: int
 
 
@@ -252,17 +251,17 @@ class Schedule:
             self.prefetches[tensor] = ahead_bytes
             self._note("prefetch", tensor, ahead_bytes)
 
-    def stream(self, tensor: str, block: str, outer: str, inner: str, count: int) -> None:
-        """Each iteration of `inner`, in `outer`, in `block`, asks for a part of the next block.
+    def stream(self, tensor: str, block: str, turns: Sequence[str], count: int) -> None:
+        """Each iteration of the loops `turns`, which lie in `block`, asks for a part of the next.
 
         The tensor is packed, so that the next `count` elements follow those of this block. They
-        come from far memory while the block in the cache is read once for each turn of `outer`.
+        come from far memory while the block in the cache is read again and again.
         """
-        places = [self.order.index(self._loop(name)) for name in (block, outer, inner)]
-        if places != sorted(places) or count < 1:
-            raise ScheduleError(f"cannot stream {count} elements over {block}, {outer}, {inner}")
-        self.streams[tensor] = Stream(block, outer, inner, count)
-        self._note("stream", tensor, block, outer, inner, count)
+        places = [self.order.index(self._loop(name)) for name in (block, *turns)]
+        if not turns or places != sorted(set(places)) or count < 1:
+            raise ScheduleError(f"cannot stream {count} elements over {block} and {turns}")
+        self.streams[tensor] = Stream(block, tuple(turns), count)
+        self._note("stream", tensor, block, *turns, count)
 
     @property
     def text(self) -> str:
@@ -285,8 +284,8 @@ class Schedule:
                     self.reorder(*names)
                 case "prefetch", [tensor, ahead]:
                     self.prefetch(tensor, int(ahead))
-                case "stream", [tensor, block, outer, inner, count]:
-                    self.stream(tensor, block, outer, inner, int(count))
+                case "stream", [tensor, block, *turns, count]:
+                    self.stream(tensor, block, turns, int(count))
                 case "pack", [tensor, *layout]:
                     self.pack(tensor, parse_layout(" ".join(layout)))
                 case ("vectorize" | "unroll" | "parallel" | "accumulate"), [name]:

@@ -151,8 +151,8 @@ class Matmul(Rule):
         if knobs["prefetch"] != "stream":
             schedule.prefetch(weights, int(knobs["prefetch"]))
         elif blocks and schedule.packs:
-            turns = outer[-1] if outer[-1] not in blocks else depth[0]
-            schedule.stream(weights, blocks[0], turns, depth[0], width * int(knobs["kblock"]))
+            turns = [name for name in (outer[-1], depth[0]) if name not in blocks]
+            schedule.stream(weights, blocks[0], turns, width * int(knobs["kblock"]))
         schedule.accumulate(outer[-1])
         shared = schedule.fuse_all(outer[: len(batch) + 1])
         schedule.parallel(shared)
