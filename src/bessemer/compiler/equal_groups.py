@@ -8,7 +8,7 @@ from bessemer.ir.graph import Value
 from bessemer.ir.types import TensorType
 from bessemer.lower.fuse import Group
 from bessemer.lower.kernel import Kernel, Operand
-from bessemer.lower.lowering import kernel_of
+from bessemer.lower.lowering import has_many_zeros, kernel_of
 from bessemer.lower.storage import StorageMap
 from bessemer.targets.target import Target
 
@@ -63,7 +63,8 @@ class KernelMaker:
             return id(value)
         where = self.storage.of(value)
         needed = bool(value.users) or self.storage.graph.is_output(value)
-        return value.type, value.type.symbolic, where.layout, where.strides, needed
+        return (value.type, value.type.symbolic, where.layout, where.strides, needed,
+                has_many_zeros(value))
 
 
 def _values(group: Group) -> Iterator[Value]:

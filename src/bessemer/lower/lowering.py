@@ -6,9 +6,10 @@ from bessemer.core.errors import ScheduleError
 from bessemer.ir.graph import Value
 from bessemer.ir.types import TensorType
 from bessemer.lower.collapse import simplify_axes
-from bessemer.lower.fuse import Group
+from bessemer.lower.fuse import Group, is_alias
 from bessemer.lower.kernel import Kernel, Operand, inline_stages
 from bessemer.lower.storage import StorageMap
+from bessemer.ops.activation import Relu
 from bessemer.ops.conv import Conv
 from bessemer.ops.expression import lower_node
 from bessemer.te.expr import Expr, Load, rewrite, walk
@@ -50,12 +51,24 @@ def kernel_of(group: Group, storage: StorageMap) -> Kernel:
     kernel = Kernel(group.name, inputs, outputs, group.sources)
     if storage.usual:
         kernel.notes["usual"] = storage.usual
+    sparse = tuple(operand.tensor.name for operand in inputs
+                   if isinstance(operand.key, Value) and has_many_zeros(operand.key))
+    if sparse:
+        kernel.notes["sparse"] = sparse
     op = group.anchor.op
     if isinstance(op, Conv) and op.group > 1:
         weights = group.anchor.inputs[1]
         assert weights is not None
         kernel.notes["filters_per_group"] = weights.tensor.static_shape[0] // op.group
     return simplify_axes(_materialised(inline_stages(kernel)))
+
+
+def has_many_zeros(value: Value) -> bool:
+    """True if about half of the elements are likely zeros: the results of a Relu."""
+    producer = value.producer
+    while producer is not None and is_alias(producer):
+        producer = producer.inputs[0].producer if producer.inputs[0] is not None else None
+    return producer is not None and isinstance(producer.op, Relu)
 
 
 def _table(name: str, tensor: Tensor) -> Operand:

@@ -41,6 +41,7 @@ from bessemer.te.expr import (
     extent,
     isnan,
     loads,
+    not_equal,
     where,
 )
 from bessemer.te.interpreter import extreme
@@ -184,15 +185,20 @@ class Nest:
                    self._loops(rest, high, leaf))]
 
     def _inside(self, name: str, rest: Sequence[str], env: _Env, leaf: Leaf) -> list[Stmt]:
-        """The body of a serial loop: what it asks for ahead, and the loops inside."""
+        """The body of a loop: what it asks for ahead, and the loops inside."""
         asked = [stmt for tensor, stream in self.schedule.streams.items()
                  if stream.turns[-1] == name for stmt in self._ask(tensor, stream, env)]
-        return [*asked, *self._loops(rest, env, leaf)]
+        body = [*asked, *self._loops(rest, env, leaf)]
+        if name not in self.schedule.skips:
+            return body
+        factor = self.memory.expression(self._load(self.schedule.skips[name]),
+                                        self._start(name, env))
+        # A NaN is no zero.
+        return [If(not_equal(factor, const(0, factor.dtype)), body)]
 
     def _ask(self, tensor: str, stream: Stream, env: _Env) -> list[Stmt]:
         """Prefetches of this iteration's part of the next block."""
-        assert self.stage.body is not None
-        load = next(node for node in loads(self.stage.body) if node.tensor.name == tensor)
+        load = self._load(tensor)
         operand = self.memory.kernel.operand(load.tensor)
         sizes = [self._size(name, env) for name in stream.turns]
         if operand is None or any(isinstance(size, Sym) for size in sizes[1:]):
@@ -211,8 +217,13 @@ class Nest:
         return [Prefetch(buffer, (*indices[:-1], indices[-1] + place + extent(k * line)))
                 for k in range(each)]
 
+    def _load(self, tensor: str) -> Load:
+        """The stage's load of a tensor."""
+        assert self.stage.body is not None
+        return next(node for node in loads(self.stage.body) if node.tensor.name == tensor)
+
     def _start(self, block: str, env: _Env) -> Axes:
-        """The index variables at the first element of a block: all other reductions are at 0."""
+        """The index variables at the first element of a block: the loops inside are at 0."""
         order = self.schedule.order
         for name in order[order.index(block) + 1:]:
             env = env.bind(name, const(0, i64))

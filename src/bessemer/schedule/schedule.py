@@ -70,6 +70,7 @@ class Schedule:
     packs: dict[str, Layout] = field(default_factory=dict)
     prefetches: dict[str, int] = field(default_factory=dict)
     streams: dict[str, Stream] = field(default_factory=dict)
+    skips: dict[str, str] = field(default_factory=dict)
     steps: list[str] = field(default_factory=list)
 
     @staticmethod
@@ -263,6 +264,16 @@ class Schedule:
         self.streams[tensor] = Stream(block, tuple(turns), count)
         self._note("stream", tensor, block, *turns, count)
 
+    def skip(self, tensor: str, name: str) -> None:
+        """Iterations of a reduction loop that would multiply by zeros of that tensor do nothing.
+
+        The tensor's element must be the same in all loops inside, and the other factor finite.
+        """
+        if self._loop(name) not in self.reducing:
+            raise ScheduleError(f"{name} is no reduction, so none of its iterations can be skipped")
+        self.skips[name] = tensor
+        self._note("skip", tensor, name)
+
     @property
     def text(self) -> str:
         """The primitives, one per line."""
@@ -284,6 +295,8 @@ class Schedule:
                     self.reorder(*names)
                 case "prefetch", [tensor, ahead]:
                     self.prefetch(tensor, int(ahead))
+                case "skip", [tensor, name]:
+                    self.skip(tensor, name)
                 case "stream", [tensor, block, *turns, count]:
                     self.stream(tensor, block, turns, int(count))
                 case "pack", [tensor, *layout]:

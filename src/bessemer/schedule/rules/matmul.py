@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from bessemer.core.dtypes import f32
 from bessemer.core.shapes import is_static
 from bessemer.ir.layout import Layout, Part
@@ -126,7 +128,7 @@ class Matmul(Rule):
         factors = factors_of(kernel, stage)
         assert factors is not None
         weights = factors[1].tensor.name
-        lanes = target.lanes(f32)
+        lanes, size = target.lanes(f32), self._size(kernel, target)
         width = int(knobs["vectors"]) * lanes
         schedule = Schedule.of(stage)
         pack_columns(schedule, kernel, factors[1], stage.axes[-1], width)
@@ -138,7 +140,7 @@ class Matmul(Rule):
         tiles, inner = [n_tile, *blocks], []
         if rank > 1:
             chunk, m_tile, m_row = self._row_loops(
-                schedule, f"a{rank - 2}", self._size(kernel, target).depth, knobs, target)
+                schedule, f"a{rank - 2}", size.depth, knobs, target)
             tiles = [*chunk, n_tile, *blocks, m_tile]
             if knobs["share"] == "rows" and not chunk:
                 tiles = [m_tile, n_tile, *blocks]
@@ -153,6 +155,9 @@ class Matmul(Rule):
         elif blocks and schedule.packs:
             turns = [name for name in (outer[-1], depth[0]) if name not in blocks]
             schedule.stream(weights, blocks[0], turns, width * int(knobs["kblock"]))
+        if size.rows == 1 and factors[0].tensor.name in kernel.notes.get("sparse", ()) \
+                and _is_finite(kernel, factors[1]):
+            schedule.skip(factors[0].tensor.name, depth[-1])
         schedule.accumulate(outer[-1])
         shared = schedule.fuse_all(outer[: len(batch) + 1])
         schedule.parallel(shared)
@@ -255,6 +260,13 @@ def depth_block(size: _Size, rows: int, vectors: int, target: Target) -> int:
         return 0
     block = -(-size.depth // -(-size.depth // fitting))
     return -(-block // 4) * 4
+
+
+def _is_finite(kernel: Kernel, load: Load) -> bool:
+    """True if zeros times these weights are zeros."""
+    operand = kernel.operand(load.tensor)
+    return operand is not None and operand.constant is not None \
+        and bool(np.isfinite(operand.constant).all())
 
 
 def pack_columns(schedule: Schedule, kernel: Kernel, load: Load, n: IterVar, width: int) -> None:
