@@ -9,12 +9,14 @@ Every merge and every refused near match is recorded with its reason.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from bessemer.core.bounds import at_most
 from bessemer.core.shapes import Shape, Sym, usual
 from bessemer.ir.graph import Graph, Node, Value
 from bessemer.ir.operator import FusionClass, Unlowerable
 from bessemer.ir.placement import needs_no_copy
 from bessemer.ir.types import TensorType
-from bessemer.lower.kernel import is_expensive, is_identity_load
+from bessemer.lower.affine import linear
+from bessemer.lower.kernel import axis_ranges, is_expensive, is_identity_load
 from bessemer.ops.attention import Attention
 from bessemer.ops.expression import NodeExpression, expression_of
 from bessemer.ops.movement import Transpose
@@ -306,11 +308,7 @@ class _Partitioner:
         expression = self.expressions[id(node)]
         reading = expression.loads_of(_input(expression, k))
         for stage, load in reading:
-            axes = {id(axis) for axis in stage.axes}
-            if isinstance(stage.body, Reduce):
-                axes |= {id(axis) for axis in stage.body.axes}
-            if not all((isinstance(i, Var) and id(i) in axes) or not _moves(i)
-                       for i in load.indices):
+            if not _reads_once(stage, load):
                 return "its window reads each element several times"
         if len(reading) > 1 and self._is_costly(other):
             return "its costly elements would be computed several times"
@@ -356,6 +354,26 @@ def _input(expression: NodeExpression, k: int) -> Tensor:
     tensor = expression.inputs[k]
     assert tensor is not None
     return tensor
+
+
+def _reads_once(stage: Tensor, load: Load) -> bool:
+    """True if a stage reads each element at most once along the axes that it moves on.
+
+    Windows may follow each other without overlap: then none of them reaches outside.
+    """
+    sums = stage.body.axes if isinstance(stage.body, Reduce) else ()
+    extents = {axis.name: axis.extent for axis in sums}
+    names = {axis.name for axis in stage.axes} | set(extents)
+    for index in load.indices:
+        if not _moves(index) or (isinstance(index, Var) and index.name in names):
+            continue
+        terms = linear(index, axis_ranges((*stage.axes, *sums))).terms
+        inner = [extents[key] for key, _, step in terms if key in extents and step == 1]
+        outer = [step for key, _, step in terms if key in names and key not in extents]
+        if len(terms) != 2 or len(inner) != 1 or len(outer) != 1 or load.fill is not None \
+                or not at_most(inner[0], outer[0]):
+            return False
+    return True
 
 
 def _moves(index: Expr) -> bool:

@@ -35,6 +35,7 @@ OPTIMIZE_PIPELINE: Pipeline = (
     Repeat(("unstack-heads", "cancel-transposes", *_CLEAN), rounds=6),
     # Transposes moved out of the way may have parted a convolution from its scale.
     "fold-scale-bias",
+    "move-average-pools",
     "unflatten-gemm",
     "expand-conv-transpose",
     "merge-horizontal-convolutions",
