@@ -49,6 +49,29 @@ def test_what_is_known_of_others_is_no_excuse_for_us():
     assert not known_deviation(model, {"x": x}, judged(model, {"x": x}, got))
 
 
+def test_an_infinity_excuses_only_the_numbers_that_it_reaches():
+    x = np.random.default_rng(0).uniform(-1, 1, (2, 2, 5)).astype(np.float32)
+    x[1, 1, 2] = np.inf
+    inputs = {"x": x, "s": np.ones(2, np.float32), "b": np.zeros(2, np.float32)}
+    node = helper.make_node("InstanceNormalization", ["x", "s", "b"], ["y"])
+    model = model_of([node], inputs, ["y"])
+    want = reference_values(model, inputs)[1]["y"]
+    hit, other = want.copy(), want.copy()
+    hit[1, 1], other[0, 0, 0] = 0.5, 0.5
+    found = [known_deviation(model, inputs, judged(model, inputs, {"y": got}, "rival"))
+             for got in (hit, other)]
+    assert found == ["normalisation-rounding", ""]
+
+
+def test_nan_excuses_no_other_numbers():
+    inputs = {"a": np.array([np.nan, 1.0, 2.0], np.float32), "b": np.ones(3, np.float32)}
+    model = model_of([helper.make_node("Max", ["a", "b"], ["y"])], inputs, ["y"])
+    found = [known_deviation(model, inputs, judged(
+        model, inputs, {"y": np.array(got, np.float32)}, "rival"))
+        for got in ([1.0, 1.0, 2.0], [np.nan, 1.0, 1.0])]
+    assert found == ["nan-order", ""]
+
+
 def test_an_infinity_that_a_wider_sum_does_not_have_is_allowed():
     inputs = {"a": np.array([[1e30, 1.0]], np.float32),
               "b": np.array([[1e30], [-np.inf]], np.float32)}

@@ -1,5 +1,7 @@
 """Text, ai.onnx.ml and com.microsoft."""
 
+import math
+
 import numpy as np
 
 from bessemer.debug.random_graphs.data import Array
@@ -34,7 +36,11 @@ def _split_empty(case: Case) -> bool:
 @known("gather-strings", "Gather")
 def _gather_strings(case: Case) -> bool:
     """Of each block of strings only the first is copied."""
-    return bool(case.want.dtype == object)
+    x = case.operand(0)
+    if x is None or x.dtype != object or case.differs is None:
+        return False
+    axis = case.attribute("axis", 0) % x.ndim
+    return bool(math.prod(x.shape[axis + 1 :]) > 1)
 
 
 @known("case-beyond-ascii", "StringNormalizer")

@@ -1,9 +1,16 @@
 """Operators of ai.onnx on numbers."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from bessemer.debug.random_graphs.data import Array
 from bessemer.debug.random_graphs.deviations import Case, known
+
+
+def _has_special(items: Sequence[Array]) -> bool:
+    return any(item.dtype.kind in "fV" and not bool(np.isfinite(item.astype(np.float64)).all())
+               for item in items)
 
 
 def _same(case: Case) -> bool:
@@ -52,7 +59,11 @@ def _lstm_clip(case: Case) -> bool:
 def _quantize_nan(case: Case) -> bool:
     """NaN has no quantised number."""
     x = case.operand(0)
-    return x is not None and not bool(np.isfinite(x.astype(np.float64)).all())
+    if x is None or not _has_special([x]):
+        return False
+    # Elsewhere all numbers depend on the largest.
+    return case.node.op_type != "QuantizeLinear" or (
+        case.differs is not None and not bool(np.isfinite(x[case.differs]).all()))
 
 
 @known("normalisation-rounding", "InstanceNormalization", "GroupNormalization",
@@ -60,35 +71,47 @@ def _quantize_nan(case: Case) -> bool:
 def _normalisation(case: Case) -> bool:
     """Forms such as x * a + b with rounded a and b, E[x^2] - E[x]^2; f32 inside for f64."""
     x, scale = case.operand(0), case.operand(1)
-    if x is None or scale is None or x.dtype.kind != "f":
+    if x is None or scale is None or x.dtype.kind != "f" or case.differs is None:
         return False
-    with np.errstate(over="ignore"):
-        squares = np.square(x.astype(np.float64)).reshape(len(x), -1).sum(axis=-1)
-    if not (squares <= np.finfo(x.dtype).max).all():
-        return True  # the sum of squares overflows
-    rounding = np.finfo(np.float16 if x.dtype == np.float16 else np.float32).eps
-    reach = np.abs(x.astype(np.float64)).max(initial=0) / np.sqrt(_least_variance(case, x))
-    room = 8 * rounding * np.abs(scale.astype(np.float64)).max(initial=0) * max(1, reach) ** 2
-    with np.errstate(invalid="ignore"):
-        distance = np.abs(case.want.astype(np.float64) - case.got.astype(np.float64))
-    room += 8 * rounding * np.abs(case.want.astype(np.float64))
-    return bool((distance <= room)[case.differs].all()) if case.differs is not None else False
+    rows = _rows(case, x.astype(np.float64))
+    with np.errstate(all="ignore"):
+        # Where the sum of squares overflows, anything may come of it.
+        spoilt = ~(np.square(rows).sum(axis=-1, keepdims=True) <= np.finfo(x.dtype).max)
+        variance = _variance(case, rows) + float(case.attribute("epsilon", 1e-5))
+        reach = np.abs(rows).max(axis=-1, keepdims=True, initial=0) / np.sqrt(variance)
+        rounding = 8 * np.finfo(np.float16 if x.dtype == np.float16 else np.float32).eps
+        largest = np.abs(scale.astype(np.float64)).max(initial=0)
+        room = rounding * largest * np.maximum(1, reach) ** 2
+        want, got = case.want.astype(np.float64), case.got.astype(np.float64)
+        room, spoilt = (_spread(item, rows, x, want) for item in (room, spoilt))
+        near = np.abs(want - got) <= room + rounding * np.abs(want)
+    return bool((near | spoilt)[case.differs].all())
 
 
-def _least_variance(case: Case, x: Array) -> float:
-    """The least variance that a normalisation divides by, and its epsilon."""
-    wide = x.astype(np.float64)
+def _rows(case: Case, x: Array) -> Array:
+    """The numbers in rows that are normalised together; by given variances each for itself."""
     kind = case.node.op_type
     if kind == "BatchNormalization":
-        variance = case.operand(4)
-        found = np.asarray(variance if variance is not None else 0.0, np.float64)
-    elif kind == "GroupNormalization":
-        found = wide.reshape(x.shape[0], case.attribute("num_groups", 1), -1).var(axis=-1)
-    elif kind == "InstanceNormalization":
-        found = wide.reshape(*x.shape[:2], -1).var(axis=-1)
-    else:
-        found = wide.reshape(*x.shape[: case.attribute("axis", -1)], -1).var(axis=-1)
-    return float(found.min(initial=np.inf)) + float(case.attribute("epsilon", 1e-5))
+        return x.reshape(-1, 1)
+    if kind == "GroupNormalization":
+        return x.reshape(x.shape[0], case.attribute("num_groups", 1), -1)
+    if kind == "InstanceNormalization":
+        return x.reshape(*x.shape[:2], -1)
+    return x.reshape(*x.shape[: case.attribute("axis", -1)], -1)
+
+
+def _variance(case: Case, rows: Array) -> Array:
+    given = case.operand(4) if case.node.op_type == "BatchNormalization" else None
+    if given is not None:
+        return np.asarray(given.astype(np.float64).min(initial=np.inf))
+    return np.asarray(rows.var(axis=-1, keepdims=True))
+
+
+def _spread(item: Array, rows: Array, x: Array, want: Array) -> Array:
+    """What is known of each row, for all elements; the most of it for means and deviations."""
+    if want.shape == x.shape:
+        return np.broadcast_to(item, rows.shape).reshape(x.shape)
+    return np.broadcast_to(item.max(initial=0), want.shape)
 
 
 @known("sigmoid-absolute", "Sigmoid", "Loop", "If", "Scan", "SequenceMap", "FusedGemm",
@@ -112,8 +135,7 @@ def _sigmoid(case: Case) -> bool:
 @known("resize-nonfinite", "Resize", "GridSample", "RoiAlign", "DeformConv")
 def _resize_nonfinite(case: Case) -> bool:
     """Taps of weight 0 are multiplied, so that an infinity gives NaN."""
-    return any(item.dtype.kind == "f" and not bool(np.isfinite(item.astype(np.float64)).all())
-               for item in case.operands[:3])
+    return _has_special(case.operands[:3]) and case.differs_by(np.isfinite)
 
 
 @known("resize-nearest-ties", "Resize")
@@ -131,9 +153,7 @@ def _resize_integers(case: Case) -> bool:
 @known("masked-nan", "Attention")
 def _masked_nan(case: Case) -> bool:
     """A key that is left out makes a row NaN: -inf is added to its score."""
-    special = any(item.dtype.kind == "f" and not np.isfinite(item.astype(np.float64)).all()
-                  for item in case.operands[:3])
-    return special and case.differs is not None and bool(
+    return _has_special(case.operands[:3]) and case.differs is not None and bool(
         np.isnan(case.got[case.differs].astype(np.float64)).all())
 
 
@@ -158,7 +178,7 @@ def _elu(case: Case) -> bool:
 def _reduce_empty(case: Case) -> bool:
     """The axes of an empty tensor are not reduced."""
     x = case.operand(0)
-    return x is not None and 0 in x.shape
+    return x is not None and 0 in x.shape and case.differs is None
 
 
 @known("shrink-double", "Shrink")
@@ -175,6 +195,10 @@ def _reduce_wide(case: Case) -> bool:
         item.size and np.abs(item.astype(np.float64)).max() > 2.0**24 for item in case.operands)
 
 
+_CHOOSE = ("ArgMax", "ArgMin", "TopK", "Hardmax", "Unique", "NonMaxSuppression", "SVMClassifier")
+"""They tell which number is the largest, so that no NaN need come out."""
+
+
 @known("nan-order", "ArgMax", "ArgMin", "TopK", "Max", "Min", "ReduceMax", "ReduceMin", "MaxPool",
        "GlobalMaxPool", "Clip", "Sign", "Hardmax", "Relu", "LeakyRelu", "PRelu", "Unique",
        "ThresholdedRelu", "HardSigmoid", "HardSwish", "Softmax", "LogSoftmax", "NonMaxSuppression",
@@ -184,7 +208,9 @@ def _nan_order(case: Case) -> bool:
     """NaN is neither larger nor smaller than a number; ONNX does not say which wins."""
     # The products of infinities among the scores of a classifier are NaN.
     spoils = np.isfinite if case.node.op_type == "SVMClassifier" else lambda item: ~np.isnan(item)
-    return any(item.dtype.kind == "f" and not bool(spoils(item).all()) for item in case.operands)
+    if not any(item.dtype.kind == "f" and not bool(spoils(item).all()) for item in case.operands):
+        return False
+    return case.node.op_type in _CHOOSE or case.differs_by(lambda item: ~np.isnan(item))
 
 
 @known("hardswish-double", "HardSwish")
@@ -196,7 +222,7 @@ def _hardswish_double(case: Case) -> bool:
 @known("recurrent-nonfinite", "LSTM", "GRU", "RNN")
 def _recurrent_nonfinite(case: Case) -> bool:
     """Sigmoid and tanh limit their inputs, so that NaN is lost."""
-    return any(not bool(np.isfinite(item.astype(np.float64)).all()) for item in case.operands)
+    return _has_special(case.operands) and case.differs_by(lambda item: ~np.isnan(item))
 
 
 @known("affine-grid-one", "AffineGrid")
@@ -238,8 +264,7 @@ def _float_attributes(case: Case) -> bool:
        "SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss", "MaxPool", "LpPool", "LRN", "DFT")
 def _exponentials_nonfinite(case: Case) -> bool:
     """Infinity minus infinity on the way."""
-    return any(item.dtype.kind == "f" and not bool(np.isfinite(item.astype(np.float64)).all())
-               for item in case.operands)
+    return _has_special(case.operands) and case.differs_by(np.isfinite)
 
 
 @known("integers-by-double", "Mod", "ReduceProd", "ReduceSum", "Pow", "Einsum")
