@@ -106,23 +106,24 @@ class Pool:
         self._word(abi.POOL_SIZE, 1)
 
 
-_pool: Pool | None = None
+process_pool: Pool | None = None
+"""What `current_pool` returns, for runs that are too short for a call more."""
 _pool_lock = threading.Lock()
 _exiting = False
 
 
 def current_pool() -> Pool | None:
     """The pool of this process, None before the first run and in a new child process."""
-    return _pool
+    return process_pool
 
 
 def get_pool(driver: bytes) -> Pool:
     """The pool of this process, made from that driver if there is none yet."""
-    global _pool
+    global process_pool
     with _pool_lock:
-        if _pool is None:
-            _pool = Pool(driver)
-        return _pool
+        if process_pool is None:
+            process_pool = Pool(driver)
+        return process_pool
 
 
 def check_threads(threads: int | None) -> int | None:
@@ -137,10 +138,10 @@ def check_threads(threads: int | None) -> int | None:
 
 def _forget() -> None:
     """In a child process the workers do not exist; its first run makes a new pool."""
-    global _pool, _pool_lock
-    if _pool is not None:
-        _abandoned.append(_pool)
-    _pool = None
+    global process_pool, _pool_lock
+    if process_pool is not None:
+        _abandoned.append(process_pool)
+    process_pool = None
     _pool_lock = threading.Lock()
 
 
@@ -150,9 +151,9 @@ _abandoned: list[Pool] = []
 
 def _stop_at_exit() -> None:
     """Runs after this get a pool without workers, because no thread can start any more."""
-    global _pool, _exiting
+    global process_pool, _exiting
     _exiting = True
-    pool, _pool = _pool, None
+    pool, process_pool = process_pool, None
     if pool is not None:
         pool.stop()
         _abandoned.append(pool)

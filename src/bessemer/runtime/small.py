@@ -34,35 +34,78 @@ def quick_run(
     names = [spec.binding.name for spec in signature.outputs]
     if len({*names}) < len(names) or not all(map(_is_small, specs)):
         return None
-    staged, made = list(map(_place, signature.inputs)), list(map(_place, signature.outputs))
-    takes = [(spec.binding.name, array.shape, array.dtype, array)
-             for spec, array in zip(signature.inputs, staged, strict=True)]
-    gives = [(name, array.copy) for name, array in zip(names, made, strict=True)]
-    count, kind, request = len(takes), np.ndarray, tables.requests[0]
-    token = object()
-    pool: pools.Pool | None = None
+    places = _Places(signature, tables, ready_pool)
+    return places.single() if len(specs) == 2 and len(names) == 1 else places.several()
 
-    def run(inputs: Any) -> dict[str, Any] | None:
-        nonlocal pool
-        if type(inputs) is not dict or len(inputs) != count:
-            return None
-        for name, shape, dtype, place in takes:
+
+class _Places:
+    """Fixed memory for the bindings of a native run, and the two ways through it."""
+
+    def __init__(
+        self, signature: Signature, tables: Tables, ready_pool: Callable[[], pools.Pool]
+    ) -> None:
+        staged, made = list(map(_place, signature.inputs)), list(map(_place, signature.outputs))
+        self._staged, self._made = staged, made
+        self._takes = [(spec.binding.name, array.shape, array.dtype, array)
+                       for spec, array in zip(signature.inputs, staged, strict=True)]
+        self._gives = [(spec.binding.name, array.copy)
+                       for spec, array in zip(signature.outputs, made, strict=True)]
+        self._tables, self._ready_pool = tables, ready_pool
+        self._token = object()
+
+    def _point(self) -> pools.Pool:
+        """Points the tables at these places and at the pool of this process."""
+        self._tables.bind(self._staged, self._made)
+        self._tables.owner = self._token
+        return self._ready_pool()
+
+    def single(self) -> Quick:
+        """One input and one output, the most frequent case: no loops, as few look-ups as can be."""
+        ((name, shape, dtype, place),), ((target, copy),) = self._takes, self._gives
+        kind, tables, token = np.ndarray, self._tables, self._token
+        request = tables.requests[0]
+        pool: pools.Pool | None = None
+
+        def run(inputs: Any) -> dict[str, Any] | None:
+            nonlocal pool
+            if type(inputs) is not dict or len(inputs) != 1:
+                return None
             array = inputs.get(name)
-            if type(array) is not kind or array.shape != shape or array.dtype != dtype:
+            if type(array) is not kind or array.shape != shape or array.dtype is not dtype:
                 return None
             place[...] = array
-        if tables.owner is not token:
-            tables.bind(staged, made)
-            tables.owner = token
-        if pool is None or pool is not pools.current_pool():
-            pool = ready_pool()
-        pool.run(request)
-        found = {}
-        for name, copy in gives:
-            found[name] = copy()
-        return found
+            if tables.owner is not token or pool is None or pool is not pools.process_pool:
+                pool = self._point()
+            pool.run(request)
+            return {target: copy()}
 
-    return run
+        return run
+
+    def several(self) -> Quick:
+        """Any number of inputs and outputs."""
+        takes, gives, count = self._takes, self._gives, len(self._takes)
+        kind, tables, token = np.ndarray, self._tables, self._token
+        request = tables.requests[0]
+        pool: pools.Pool | None = None
+
+        def run(inputs: Any) -> dict[str, Any] | None:
+            nonlocal pool
+            if type(inputs) is not dict or len(inputs) != count:
+                return None
+            for name, shape, dtype, place in takes:
+                array = inputs.get(name)
+                if type(array) is not kind or array.shape != shape or array.dtype is not dtype:
+                    return None
+                place[...] = array
+            if tables.owner is not token or pool is None or pool is not pools.process_pool:
+                pool = self._point()
+            pool.run(request)
+            found = {}
+            for name, copy in gives:
+                found[name] = copy()
+            return found
+
+        return run
 
 
 def _is_small(spec: Spec) -> bool:

@@ -98,7 +98,7 @@ class Matmul(Rule):
         blocks = (0, 64, 96, 128, 256) if size.has_blocks else (0,)
         streams: tuple[int | str, ...] = ("stream",) if size.is_packed and size.has_blocks else ()
         return {"rows": tuple(p for p in (1, 2, 3, 4, 5, 6, 8, 9, 12, 14) if p <= size.rows),
-                "vectors": (1, 2, 3, 4, 5) if size.rows > 1 else (1, 2, 4, 8),
+                "vectors": (1, 2, 3, 4, 5) if size.rows > 1 else (1, 2, 4, 8, 16),
                 "kblock": tuple(block for block in blocks if block < size.depth),
                 "unroll": (1, 4, 8), "share": ("columns", "rows"),
                 "prefetch": (0, 1024, 2048, *streams)}
@@ -106,9 +106,13 @@ class Matmul(Rule):
     def default(self, kernel: Kernel, target: Target) -> Knobs:
         size = self._size(kernel, target)
         if size.rows == 1:
-            vectors = min(8, size.vectors)
-            while vectors > 1 and -(-size.vectors // vectors) < 2 * target.cores:
+            skips = _skips(kernel, size)
+            vectors = min(target.vector_registers // 2 if skips else 8, size.vectors)
+            # Wide tiles look at the zeros once; narrow ones let a thread turn round in its part.
+            while vectors > 1 and -(-size.vectors // vectors) < target.cores * (1 if skips else 2):
                 vectors //= 2
+            if not skips and vectors == 8 and -(-size.vectors // 8) < 4 * target.cores:
+                vectors = 4
             return {"rows": 1, "vectors": vectors, "kblock": 0, "unroll": 4, "share": "columns",
                     "prefetch": 0}
         rows, vectors = best_tile(size, target)
@@ -155,8 +159,7 @@ class Matmul(Rule):
         elif blocks and schedule.packs:
             turns = [name for name in (outer[-1], depth[0]) if name not in blocks]
             schedule.stream(weights, blocks[0], turns, width * int(knobs["kblock"]))
-        if size.rows == 1 and factors[0].tensor.name in kernel.notes.get("sparse", ()) \
-                and _is_finite(kernel, factors[1]):
+        if _skips(kernel, size):
             schedule.skip(factors[0].tensor.name, depth[-1])
         schedule.accumulate(outer[-1])
         shared = schedule.fuse_all(outer[: len(batch) + 1])
@@ -262,11 +265,14 @@ def depth_block(size: _Size, rows: int, vectors: int, target: Target) -> int:
     return -(-block // 4) * 4
 
 
-def _is_finite(kernel: Kernel, load: Load) -> bool:
-    """True if zeros times these weights are zeros."""
-    operand = kernel.operand(load.tensor)
-    return operand is not None and operand.constant is not None \
-        and bool(np.isfinite(operand.constant).all())
+def _skips(kernel: Kernel, size: _Size) -> bool:
+    """True if a row has many zeros, and zeros times the weights are zeros."""
+    factors = factors_of(kernel, reduced_stage(kernel))
+    assert factors is not None
+    weights = kernel.operand(factors[1].tensor)
+    return size.rows == 1 and factors[0].tensor.name in kernel.notes.get("sparse", ()) \
+        and weights is not None and weights.constant is not None \
+        and bool(np.isfinite(weights.constant).all())
 
 
 def pack_columns(schedule: Schedule, kernel: Kernel, load: Load, n: IterVar, width: int) -> None:
