@@ -93,7 +93,7 @@ class Settings:
     )
     barrier_spins: int = field(
         default=2000,
-        metadata=_meta(_integer(0, 1 << 30), "turns that a barrier spins before it yields"),
+        metadata=_meta(_integer(0, 1 << 30), "turns that a barrier spins before it sleeps"),
     )
     idle_spins: int = field(
         default=3000,

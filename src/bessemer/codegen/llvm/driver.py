@@ -8,7 +8,8 @@ A parallel job has as many parts as the run has threads. Each thread takes its o
 raising the part's claim word to the number of the job, and then what others have not begun. So a
 thread that lost its core to another process is not waited for unless it is inside a part, and a
 run starts at once even while workers still wake up. A barrier waits until all parts so far are
-done; it spins, then yields.
+done; it spins, then sleeps until the last of them wakes it, so that it takes no time from others
+who share the core, and gets that time back from the system afterwards.
 
 A worker touches a run's memory only between raising its `active` word and lowering it, and looks
 after raising whether the run is still open. The caller closes the run and then waits for active

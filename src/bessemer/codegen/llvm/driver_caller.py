@@ -21,6 +21,71 @@ yield:
   ret void
 }
 
+; One turn of waiting for parts to be done, of which %seen were: a pause at first, later sleep
+; until a job is complete. Who only yielded would get less of a core that others want as well.
+define internal void @await(ptr %pool, i64 %turn, i64 %seen) {
+entry:
+  %spins_p = getelementptr i8, ptr %pool, i64 {POOL_SPINS}
+  %spins = load i64, ptr %spins_p
+  %patient = icmp ult i64 %turn, %spins
+  br i1 %patient, label %spin, label %announce
+spin:
+  {PAUSE}
+  ret void
+announce:
+  %sleepers_p = getelementptr i8, ptr %pool, i64 {POOL_SLEEPERS}
+  %others = atomicrmw add ptr %sleepers_p, i64 1 seq_cst
+  %done_p = getelementptr i8, ptr %pool, i64 {POOL_DONE}
+  %now = load atomic i64, ptr %done_p seq_cst, align 8
+  %same = icmp eq i64 %now, %seen
+  br i1 %same, label %sleep, label %awake
+sleep:
+  %syscall_p = getelementptr i8, ptr %pool, i64 {POOL_SYSCALL}
+  %syscall = load ptr, ptr %syscall_p
+  %futex_p = getelementptr i8, ptr %pool, i64 {POOL_FUTEX}
+  %futex = load i64, ptr %futex_p
+  %low = and i64 %seen, 4294967295
+  %slept = call i64 (i64, ...) %syscall(i64 %futex, ptr %done_p, i64 {WAIT}, i64 %low, ptr null,
+                                         ptr null, i64 0)
+  br label %awake
+awake:
+  %still = atomicrmw sub ptr %sleepers_p, i64 1 seq_cst
+  ret void
+}
+
+; Counts a part as done, and wakes those who sleep if it was the last one up to %target.
+define internal i64 @count(ptr %pool, i64 %target) {
+entry:
+  %done_p = getelementptr i8, ptr %pool, i64 {POOL_DONE}
+  %before = atomicrmw add ptr %done_p, i64 1 seq_cst
+  %after = add i64 %before, 1
+  %complete = icmp uge i64 %after, %target
+  br i1 %complete, label %look, label %end
+look:
+  %sleepers_p = getelementptr i8, ptr %pool, i64 {POOL_SLEEPERS}
+  %sleepers = load atomic i64, ptr %sleepers_p seq_cst, align 8
+  %some = icmp ne i64 %sleepers, 0
+  br i1 %some, label %wake, label %end
+wake:
+  call void @wake(ptr %pool)
+  br label %end
+end:
+  ret i64 %after
+}
+
+; Wakes all who wait for parts to be done.
+define internal void @wake(ptr %pool) {
+entry:
+  %done_p = getelementptr i8, ptr %pool, i64 {POOL_DONE}
+  %syscall_p = getelementptr i8, ptr %pool, i64 {POOL_SYSCALL}
+  %syscall = load ptr, ptr %syscall_p
+  %futex_p = getelementptr i8, ptr %pool, i64 {POOL_FUTEX}
+  %futex = load i64, ptr %futex_p
+  %woken = call i64 (i64, ...) %syscall(i64 %futex, ptr %done_p, i64 {WAKE}, i64 {MAX_THREADS},
+                                         ptr null, ptr null, i64 0)
+  ret void
+}
+
 ; True if this thread may run the part for the job of that number. Numbers only grow.
 define internal i1 @claim(ptr %pool, i64 %part, i64 %number) {
 entry:
@@ -104,8 +169,7 @@ head:
 run:
   call void @part(ptr %function, ptr %arguments, i64 %part, i64 %threads, i64 %flags, i64 %turn)
   call void @stamp(ptr %pool, ptr %slot)
-  %before = atomicrmw add ptr %done_p, i64 1 acq_rel
-  %after = add i64 %before, 1
+  %after = call i64 @count(ptr %pool, i64 %target)
   br label %tail
 look:
   %seen = load atomic i64, ptr %done_p acquire, align 8
@@ -195,8 +259,8 @@ shared:
 serial:
   call void %function(ptr %arguments, i64 0, i64 1)
   call void @stamp(ptr %pool, ptr %slot)
-  %ignored = atomicrmw add ptr %done_p, i64 1 acq_rel
   %target_serial = add i64 %target, 1
+  %counted = call i64 @count(ptr %pool, i64 %target_serial)
   br label %after
 after:
   %target_next = phi i64 [ %target_shared, %shared ], [ %target_serial, %serial ]
@@ -212,7 +276,7 @@ wait:
   br i1 %complete, label %tail, label %again
 again:
   %turn_next = add i64 %turn, 1
-  call void @relax(ptr %pool, i64 %turn)
+  call void @await(ptr %pool, i64 %turn, i64 %done)
   br label %wait
 tail:
   br label %head

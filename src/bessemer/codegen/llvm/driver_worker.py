@@ -93,7 +93,7 @@ check:
   br i1 %complete, label %return, label %again
 again:
   %turn_next = add i64 %turn, 1
-  call void @relax(ptr %pool, i64 %turn)
+  call void @await(ptr %pool, i64 %turn, i64 %done)
   br label %wait
 return:
   %back = call i1 @enter(ptr %pool, ptr %active_p, i64 %run)
@@ -168,6 +168,7 @@ define void @{STOP}(ptr %pool) {
 entry:
   %stop_p = getelementptr i8, ptr %pool, i64 {POOL_STOP}
   store atomic i64 1, ptr %stop_p seq_cst, align 8
+  call void @wake(ptr %pool)
   %size_p = getelementptr i8, ptr %pool, i64 {POOL_SIZE}
   %size = load i64, ptr %size_p
   br label %head
