@@ -10,6 +10,7 @@ from bessemer.lower.fuse import Group
 from bessemer.lower.kernel import Kernel, Operand
 from bessemer.lower.lowering import has_many_zeros, kernel_of
 from bessemer.lower.storage import StorageMap
+from bessemer.schedule.rule import has_advised_rule
 from bessemer.targets.target import Target
 
 
@@ -32,6 +33,8 @@ class KernelMaker:
             return [_copy(found[1], found[0], group)]
         kernel = kernel_of(group, self.storage)
         kernel.notes["without"] = self.without
+        if group.seam and not has_advised_rule(kernel, self.target):
+            return [made for part in group.parts() for made in self.kernels(part)]
         made = schedule_kernel(kernel, self.target)
         if key is not None and len(made) == 1:
             self._made[key] = group, made[0]

@@ -1,8 +1,9 @@
-"""Partitions a graph into fusion groups by operator class and the four merge rules.
+"""Partitions a graph into fusion groups by operator class and the five merge rules.
 
 Rule 1: consecutive injective operators merge. Rule 2: an injective operator that feeds a reduction
 merges into it. Rule 3: a complex-out-fusable operator (and a reduction) absorbs the element-wise
 operators behind it. Rule 4: attention reads and writes through the Transposes around it.
+Rule 5: a depthwise convolution joins the convolution before it (seams.py).
 Every merge and every refused near match is recorded with its reason.
 """
 
@@ -17,7 +18,9 @@ from bessemer.ir.placement import needs_no_copy
 from bessemer.ir.types import TensorType
 from bessemer.lower.affine import linear
 from bessemer.lower.kernel import axis_ranges, is_expensive, is_identity_load
+from bessemer.lower.seams import is_depthwise, seam_refusal
 from bessemer.ops.attention import Attention
+from bessemer.ops.conv import Conv
 from bessemer.ops.expression import NodeExpression, expression_of
 from bessemer.ops.movement import Transpose
 from bessemer.te.expr import Expr, Load, Reduce, Var, walk
@@ -56,6 +59,13 @@ class Group:
     nodes: list[Node]
     reason: str = ""
     notes: list[FusionNote] = field(default_factory=list)
+    seam: int = 0
+    """The number of nodes before the second of two convolutions, where it may be cut."""
+
+    def parts(self) -> "tuple[Group, Group]":
+        """The group cut at its seam."""
+        first, second = self.nodes[:self.seam], self.nodes[self.seam:]
+        return Group(self.kind, first), Group(self.kind, second)
 
     @property
     def last(self) -> Node:
@@ -181,6 +191,8 @@ class _Partitioner:
             group = self._new(node.op.fusion.value, node)
             self._absorb_inputs(group, node)
             return group
+        if self.fuse and is_depthwise(node) and (before := self._convolution_before(node)):
+            return before
         group = self._new(node.op.fusion.value, node)
         if self.fuse and isinstance(node.op, Attention):
             self._absorb_views(group, node)
@@ -330,6 +342,25 @@ class _Partitioner:
                 continue
             self._accept(group, other.last, "rule 4 (Transpose into attention)")
             self._swallow(group, other)
+
+    # -- rule 5 ---------------------------------------------------------------------------------
+
+    def _convolution_before(self, node: Node) -> Group | None:
+        """The group of the convolution whose result only this depthwise convolution reads."""
+        value = node.inputs[0]
+        assert value is not None
+        group = self.group_of.get(id(value.producer)) if value.producer is not None else None
+        if group is None or not isinstance(group.anchor.op, Conv):
+            return None
+        reason = f"{value.name} is an output of the model" if id(value) in self.outputs else \
+            seam_refusal(group.nodes, node)
+        if reason:
+            self._refuse(group, node, reason)
+            return None
+        self._accept(group, node, "rule 5 (depthwise behind a convolution)")
+        group.seam = len(group.nodes)
+        group.nodes.append(node)
+        return group
 
     # -- records --------------------------------------------------------------------------------
 

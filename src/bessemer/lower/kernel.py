@@ -17,8 +17,10 @@ from bessemer.te.expr import (
     Expr,
     Load,
     Select,
+    Var,
     const,
     extent,
+    loads,
     rewrite,
     substitute,
     walk,
@@ -188,7 +190,8 @@ def inline_stages(kernel: Kernel) -> Kernel:
     """Inlines injective computes into their readers.
 
     Costly ones that a reduction rereads stay apart, and chains in which each compute reads the one
-    before several times, whose expressions would double with each link.
+    before several times, whose expressions would double with each link. So do computes over a
+    reduction whose neighbours another reduction reads: each element would be computed many times.
     """
     all_stages = kernel.stages
     outputs = {id(operand.tensor) for operand in kernel.outputs}
@@ -196,6 +199,7 @@ def inline_stages(kernel: Kernel) -> Kernel:
     has_reduction = any(stage.is_reduction for stage in all_stages)
     inlinable: set[int] = set()
     weights: dict[int, int] = {}
+    windowed = _windowed(all_stages)
     for stage in all_stages:
         assert stage.body is not None
         weight = weights[id(stage)] = _weight(stage.body, inlinable, weights)
@@ -203,11 +207,28 @@ def inline_stages(kernel: Kernel) -> Kernel:
             continue
         if has_reduction and counts.get(id(stage), 0) > 1 and _reads_deeply(stage):
             continue
+        if id(stage) in windowed:
+            continue
         inlinable.add(id(stage))
     rebuilt: dict[int, Tensor] = {}
     fresh = [replace(operand, tensor=inline(operand.tensor, inlinable, rebuilt))
              for operand in kernel.outputs]
     return Kernel(kernel.name, kernel.inputs, fresh, kernel.sources, kernel.notes)
+
+
+def _windowed(all_stages: list[Tensor]) -> set[int]:
+    """The computes over reductions that a later reduction reads through a window."""
+    found: set[int] = set()
+    over: set[int] = set()
+    for stage in all_stages:
+        assert stage.body is not None
+        for load in loads(stage.body):
+            if load.tensor.is_reduction or id(load.tensor) in over:
+                over.add(id(stage))
+            if stage.is_reduction and id(load.tensor) in over and not all(
+                    isinstance(index, (Var, Const)) for index in load.indices):
+                found.add(id(load.tensor))
+    return found
 
 
 def _weight(body: Expr, inlinable: set[int], weights: dict[int, int]) -> int:

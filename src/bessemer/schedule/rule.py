@@ -106,6 +106,12 @@ def applicable_rules(kernel: Kernel, target: Target) -> tuple[list[Rule], list[s
     return [*rules, *later], refused
 
 
+def has_advised_rule(kernel: Kernel, target: Target) -> bool:
+    """True if some rule should be taken for the kernel; else it is better cut, if it can be."""
+    rules, _ = applicable_rules(kernel, target)
+    return bool(rules) and not rules[0].advised(kernel, target)
+
+
 def make_loops(kernel: Kernel, target: Target, name: str, rule: str = "",
                knobs: Knobs | None = None) -> Scheduled:
     """Loop IR of a kernel by a named rule, or by the first that applies, with default knobs.

@@ -64,20 +64,9 @@ class WindowReduction(Rule):
                 "pixels": tuple(p for p in (1, 2, 3, 4, 5, 6, 7, 14) if p <= columns)}
 
     def default(self, kernel: Kernel, target: Target) -> Knobs:
-        rows, columns, window = self._extents(kernel)
-        registers = target.vector_registers
-        best = (math.inf, 1, 1)
         tallest = 4 if is_static(reduced_stage(kernel).shape) else 1
-        for height in range(1, min(tallest, rows) + 1):
-            for width in range(1, min(14, columns) + 1):
-                tile = height * width
-                if tile + min(window, 9) + 3 > registers or tile * window > MAX_UNROLLED:
-                    break
-                cost = sum(
-                    many * count * (max(h * w * window / 2, 4) + 0.5 * (h + 2) * (w + 2))
-                    for h, many in balanced(rows, height) for w, count in balanced(columns, width))
-                best = min(best, (cost, height, width))
-        return {"rows": best[1], "pixels": best[2]}
+        _, height, width = cheapest_tile(*self._extents(kernel), tallest, target)
+        return {"rows": height, "pixels": width}
 
     def build(self, kernel: Kernel, knobs: Mapping[str, Any], memory: Memory, target: Target
               ) -> tuple[list[Stmt], str]:
@@ -104,6 +93,23 @@ class WindowReduction(Rule):
         schedule.accumulate(pixel_outer)
         schedule.parallel(schedule.fuse_all(outer[:-1]))
         return Nest(stage, schedule, memory, kernel.outputs).build(), schedule.text
+
+
+def cheapest_tile(rows: int, columns: int, window: int, tallest: int, target: Target
+                  ) -> tuple[float, int, int]:
+    """Cycles of one vector of channels, and the height and width of the register tile for them."""
+    best = (math.inf, 1, 1)
+    for height in range(1, min(tallest, rows) + 1):
+        for width in range(1, min(14, columns) + 1):
+            tile = height * width
+            if tile + min(window, 9) + 3 > target.vector_registers \
+                    or tile * window > MAX_UNROLLED:
+                break
+            cost = sum(
+                many * count * (max(h * w * window / 2, 4) + 0.5 * (h + 2) * (w + 2))
+                for h, many in balanced(rows, height) for w, count in balanced(columns, width))
+            best = min(best, (cost, height, width))
+    return best
 
 
 def _window_size(body: Reduce) -> int:
