@@ -8,8 +8,9 @@ import pytest
 from onnx import helper
 
 from bessemer.debug.fuzz_graphs import fuzz
-from bessemer.debug.random_graphs.maker import RULES, make_graph
+from bessemer.debug.random_graphs.maker import ALL, RULES, make_graph
 from bessemer.debug.random_graphs.minimise import minimise
+from bessemer.debug.random_graphs.models import onnx_dtype
 from bessemer.debug.random_graphs.oracles import Rival, reference_values, run_engine
 from bessemer.debug.random_graphs.verdict import Judge
 
@@ -51,6 +52,19 @@ def test_random_numbers_stay_inside_the_graph():
         for node in model.graph.node:
             if node.op_type.startswith(("Random", "Bernoulli", "Multinomial")):
                 assert not given & set(node.output)
+
+
+def test_narrow_numbers_stay_inside_the_graph():
+    kinds = set()
+    for index in range(60):
+        maker = make_graph(11, index, ["narrow"])
+        model = maker.model()
+        given = {info.type.tensor_type.elem_type
+                 for info in (*model.graph.input, *model.graph.output)}
+        assert given < {onnx_dtype(name) for name in (*ALL, "string")}
+        for node in model.graph.node:
+            kinds |= {a.i for a in node.attribute if a.name in ("to", "output_dtype")}
+    assert len(kinds & {17, 18, 19, 20, 21, 22, 23, 24, 25, 26}) > 5
 
 
 def test_no_disagreement():

@@ -93,7 +93,8 @@ def schema_of(op: str, opset: int, domain: str = "") -> Any:
 
 
 _TEXTS = {"f64": "double", "f32": "float", "f16": "float16", "bf16": "bfloat16", "bool": "bool",
-          "f8e4m3fn": "float8e4m3fn", "f8e5m2": "float8e5m2", "i4": "int4", "u4": "uint4",
+          "f8e4m3fn": "float8e4m3fn", "f8e4m3fnuz": "float8e4m3fnuz", "f8e5m2": "float8e5m2",
+          "f8e5m2fnuz": "float8e5m2fnuz", "f8e8m0": "float8e8m0", "f4e2m1": "float4e2m1",
           "string": "string"}
 
 

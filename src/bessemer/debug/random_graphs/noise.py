@@ -17,6 +17,8 @@ from bessemer.ir.operator import FusionClass, outputs_of
 from bessemer.ops.control import Loop, Scan
 
 NOISE_ULPS = 16.0
+_FEWEST_BITS = 16
+"""Narrower floats only store what wider ones are rounded to, and do not move on their own."""
 _MOST_TIMES = 1000
 
 # Results of these are exact, so they carry no noise of their own.
@@ -139,7 +141,7 @@ def _widened_results(node: Node, operands: list[Any], results: Sequence[Any]) ->
         if not isinstance(item, np.ndarray) or item.dtype == object:
             return False
         kind = dtype_from_numpy(item.dtype)
-        return kind.is_float and kind.bits < 64
+        return kind.is_float and _FEWEST_BITS <= kind.bits < 64
 
     try:
         wide = outputs_of(node.op.reference(*(
@@ -159,7 +161,7 @@ def _moved(item: Any, rng: np.random.Generator, sign: float, least: float | None
     if not isinstance(item, np.ndarray) or item.dtype == object:
         return item
     kind = dtype_from_numpy(item.dtype)
-    if not kind.is_float:
+    if not kind.is_float or kind.bits < _FEWEST_BITS:
         return item
     step = rng.uniform(-1, 1, item.shape) if sign == 0 else sign
     with np.errstate(all="ignore"):

@@ -159,20 +159,17 @@ def without_nodes(model: Any, names: list[str], inputs: Values, values: Mapping[
     gone = []
     lost: set[str] = set()
     for node in graph.node:
-        # A sequence cannot be given, so those that read it go too.
+        # A sequence or narrow numbers cannot be given, so those that read them go too.
         if node.name in names or lost & set(node.input):
             gone.append(node)
-            lost |= {name for name in node.output
-                     if not isinstance(values.get(name, np.empty(0)), np.ndarray)}
+            lost |= {name for name in node.output if not _can_be_given(values.get(name))}
     for node in gone:
         graph.node.remove(node)
     kept_inputs = {info.name for info in graph.input}
     for node in gone:
         for name in node.output:
-            if not name or name not in values or name in kept_inputs:
-                continue
-            data = values[name]
-            if not isinstance(data, np.ndarray):
+            data = values.get(name)
+            if data is None or name in kept_inputs or not _can_be_given(data):
                 continue
             feed[name] = data
             kind = onnx_dtype(dtype_from_numpy(data.dtype).name)
@@ -182,6 +179,14 @@ def without_nodes(model: Any, names: list[str], inputs: Values, values: Mapping[
     del graph.output[:]
     graph.output.extend(outputs)
     return pruned(result, feed)
+
+
+def _can_be_given(data: Any) -> bool:
+    """True for what may be an input of ONNX Runtime, and for what nobody knows."""
+    if data is None or (isinstance(data, np.ndarray) and data.dtype == object):
+        return True
+    return isinstance(data, np.ndarray) and (
+        data.dtype.kind != "V" or dtype_from_numpy(data.dtype).bits >= 16)
 
 
 def strings_as_constants(model: Any, inputs: Values) -> tuple[Any, dict[str, Array]]:
