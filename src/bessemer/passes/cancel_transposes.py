@@ -18,13 +18,13 @@ from bessemer.passes.match import (
     with_attributes,
 )
 
-_UNARY = frozenset((
+UNARY = frozenset((
     "Relu", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Elu", "Celu", "Selu", "Softplus",
     "Softsign", "Mish", "Swish", "Gelu", "ThresholdedRelu", "Shrink", "Tanh", "Exp", "Log", "Sqrt",
     "Erf", "Neg", "Abs", "Sign", "Floor", "Ceil", "Round", "Reciprocal", "Not", "Cast", "Identity",
     "Clip",
 ))
-_BINARY = frozenset((
+BINARY = frozenset((
     "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Equal", "Less", "Greater", "And", "Or",
     "LessOrEqual", "GreaterOrEqual",
 ))
@@ -49,9 +49,9 @@ class CancelTransposes(RewritePass):
         if is_op(node, "Gemm"):
             return self._into_gemm(node, graph)
         name = node.op.op_name
-        if name in _UNARY or (name == "Softmax" and len(node.inputs) == 1):
+        if name in UNARY or (name == "Softmax" and len(node.inputs) == 1):
             return self._below_unary(node, graph)
-        if name in _BINARY and len(node.inputs) == 2:
+        if name in BINARY and len(node.inputs) == 2:
             return self._below_binary(node, graph)
         if name in _REDUCTIONS and len(node.inputs) == 2:
             return self._below_reduction(node, graph)

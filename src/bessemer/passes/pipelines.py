@@ -37,6 +37,8 @@ OPTIMIZE_PIPELINE: Pipeline = (
     "fold-scale-bias",
     "move-average-pools",
     "unflatten-gemm",
+    # Before products are merged: fewer rows may be wanted of one than of the others.
+    "hoist-slices",
     "expand-conv-transpose",
     "merge-horizontal-convolutions",
     "merge-horizontal-matmuls",
