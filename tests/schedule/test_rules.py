@@ -23,8 +23,9 @@ from bessemer.ops.conv import Conv
 from bessemer.ops.pool import MaxPool
 from bessemer.ops.softmax import Softmax
 from bessemer.runtime.cpu import missing_features
+from bessemer.schedule.convolution_shape import convolution_of
 from bessemer.schedule.rule import RULES
-from bessemer.schedule.rules.convolution import chunk_count, convolution_of
+from bessemer.schedule.rules.convolution import chunk_count
 from bessemer.targets import get_target
 
 POINTS = 5
@@ -174,6 +175,8 @@ CASES = {
         lambda v: attention((2, 3, 37, 41, 8, 24)), lambda v: attention((1, 2, 5, 7, 3, 5), (5, 7)),
         lambda v: attention((1, 2, 2 * v, 20, 16, 16), is_causal=1),
         lambda v: attention((1, 2, v, 20, 16, 16), (20,), plain=True),
+        lambda v: attention((1, 2, 3 * v + 5, 3 * v + 5, 5, 6), is_causal=1, plain=True),
+        lambda v: attention((1, 1, 2 * v + 3, 80, 4, 4), right_window_size=7),
     ],
     "computed-matmul": [
         lambda v: few_bits((13,), 37, 48), lambda v: few_bits((1,), 70, 40),

@@ -1,5 +1,7 @@
 """Finds scaled dot-product attention spelled out."""
 
+import numpy as np
+
 from bessemer.core.dtypes import f32
 from bessemer.core.shapes import is_static
 from bessemer.ir.graph import Graph, Node, Value
@@ -32,7 +34,9 @@ class RecogniseAttention(RewritePass):
     A row of scores that are all -inf, which has no softmax, stays NaN.
     Shapes: q [b, h, s, d], kt [b, h, d, t], v [b, h, t, e]; s, t, d, e are known and of a size that
     the fused kernel of attention takes. Transposes around it become part of that kernel, so a mask
-    that differs from query to query is transposed once, to be read along the queries.
+    that differs from query to query is transposed once, to be read along the queries. One that is
+    known to leave out the keys behind each query becomes the causal bound of the operator: keys
+    that no query of a block sees cost nothing, and what is no number there stays there.
     """
 
     def rewrite(self, node: Node, graph: Graph) -> Value | None:
@@ -64,10 +68,12 @@ class RecogniseAttention(RewritePass):
         nodes.insert(0, inner)
         sources = merge_sources(*nodes)
         k = self._turned(graph, node, kt, inner.sources)
-        inputs = [q, k, v] if mask is None else [q, k, v, self._mask(graph, node, mask)]
-        made = self.build(graph, node, make("bessemer.PlainAttention", scale=factor), inputs,
-                          sources=sources)
-        return made.output
+        causal = mask is not None and _is_causal(mask)
+        inputs = [q, k, v]
+        if mask is not None and not causal:
+            inputs.append(self._mask(graph, node, mask))
+        op = make("bessemer.PlainAttention", scale=factor, is_causal=int(causal))
+        return self.build(graph, node, op, inputs, sources=sources).output
 
     def _turned(self, graph: Graph, node: Node, kt: Value, sources: tuple[str, ...]) -> Value:
         """The last two axes swapped, in one Transpose with what made the value."""
@@ -111,6 +117,20 @@ def _unscale(graph: Graph, node: Node) -> tuple[Node | None, float]:
         return None, 1.0
     inner = sole_producer(graph, operands[0], "MatMul")
     return inner, number if is_op(node, "Mul") else 1.0 / number
+
+
+def _is_causal(mask: Value) -> bool:
+    """True for constants that leave each query the keys up to its own place: 0 there, else -inf.
+
+    The lowest number does as well: with any score it has the exponential 0.
+    """
+    found = mask.constant
+    if found is None or found.dtype != np.float32 or found.ndim < 2 \
+            or found.size != found.shape[-1] ** 2 or found.shape[-1] != found.shape[-2]:
+        return False
+    square = found.reshape(found.shape[-2:])
+    kept = np.tril(np.ones_like(square, bool))
+    return bool((square[kept] == 0).all() and (square[~kept] <= np.finfo(np.float32).min).all())
 
 
 def _unsuited(q: Value, kt: Value, v: Value) -> str:

@@ -1,176 +1,18 @@
-"""The loops of attention: what parts a kernel must have, and the nest over a block of queries."""
+"""The loops of attention: the nest over a block of queries."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from bessemer.core.dtypes import f32, i64
-from bessemer.core.shapes import Dim, product
-from bessemer.lower.kernel import Kernel, product_of_loads
+from bessemer.core.shapes import product
 from bessemer.lower.loops import Alloc, Buffer, Fma, For, If, Let, Stmt, Store
+from bessemer.schedule.attention_parts import Parts, furthest_key, output_axes, reduction
 from bessemer.schedule.memory import Axes, Memory
 from bessemer.schedule.rules.convolution import balanced
 from bessemer.targets.target import Target
-from bessemer.te.expr import (
-    Binary,
-    Expr,
-    Load,
-    Reduce,
-    Unary,
-    Var,
-    binary,
-    const,
-    extent,
-    loads,
-    substitute,
-    text,
-    walk,
-    where,
-)
+from bessemer.te.expr import Binary, Expr, Reduce, Unary, Var, binary, const, extent, where
 from bessemer.te.interpreter import extreme
-from bessemer.te.tensor import IterVar, Tensor
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The computes of an attention kernel and the operands of its products.
-
-    scores [.., s, t] = sum over d of q * k; top [.., s] and total [.., s] of the exponentials;
-    weighted [.., s, e] = sum over t of exps * v; result = weighted and total, element by element.
-    """
-
-    scores: Tensor
-    q: Load
-    k: Load
-    top: Tensor
-    exps: Tensor
-    total: Tensor
-    weighted: Tensor
-    v: Load
-    result: Tensor
-
-    @property
-    def depth(self) -> Dim:
-        """The extent of the sum in a score."""
-        return reduction(self.scores).axes[0].extent
-
-
-def reduction(stage: Tensor) -> Reduce:
-    """The reduction that a stage is."""
-    assert isinstance(stage.body, Reduce)
-    return stage.body
-
-
-def parts_of(kernel: Kernel) -> Parts | str:
-    """The parts of an attention kernel, or why it is none."""
-    stages = kernel.stages
-    if len(kernel.outputs) != 1 or len(stages) != 6 or len(kernel.reductions) != 4:
-        return "not scores, maximum, exponentials, sum, weighted sum and result"
-    if any(stage.dtype != f32 for stage in stages):
-        return "not all in f32"
-    if any(len(reduction(stage).axes) != 1 for stage in kernel.reductions):
-        return "a sum over several axes"
-    result = kernel.outputs[0].tensor
-    exps = next((stage for stage in stages if not stage.is_reduction and stage is not result), None)
-    top = _only(kernel, "max")
-    sums = [stage for stage in kernel.reductions if reduction(stage).kind == "sum"]
-    if exps is None or top is None or len(sums) != 3:
-        return "not one maximum and three sums"
-    total = next((s for s in sums if isinstance(reduction(s).body, Load)), None)
-    pairs = [(s, found) for s in sums
-             if (found := product_of_loads(reduction(s).body)) is not None]
-    scores = next(((s, p) for s, p in pairs if all(x.tensor is not exps for x in p)), None)
-    weighted = next(((s, p) for s, p in pairs if any(x.tensor is exps for x in p)), None)
-    if total is None or scores is None or weighted is None:
-        return "not a sum of exponentials and two products"
-    operands = _operands(*scores)
-    v = next((x for x in weighted[1] if x.tensor is not exps), None)
-    if operands is None or v is None or any(x.tensor.body is not None for x in (*operands, v)):
-        return "its products are not of queries, keys and values in memory"
-    parts = Parts(scores[0], *operands, top, exps, total, weighted[0], v, result)
-    return _refusal(parts) or parts
-
-
-def _only(kernel: Kernel, kind: str) -> Tensor | None:
-    found = [stage for stage in kernel.reductions if reduction(stage).kind == kind]
-    return found[0] if len(found) == 1 else None
-
-
-def _operands(scores: Tensor, pair: tuple[Load, Load]) -> tuple[Load, Load] | None:
-    """(queries, keys) of the product."""
-    if scores.rank < 2:
-        return None
-    s, t = scores.axes[-2:]
-    for q, k in (pair, pair[::-1]):
-        if _reads(q, s) and not _reads(q, t) and _reads(k, t) and not _reads(k, s) \
-                and q.fill is None and k.fill is None:
-            return q, k
-    return None
-
-
-def _reads(load: Load, axis: IterVar) -> bool:
-    return any(node is axis for index in load.indices for node in walk(index))
-
-
-def _refusal(parts: Parts) -> str:
-    """Empty if the stages read each other as attention does."""
-    rows = parts.scores.axes[:-1]
-    shape = parts.scores.shape
-    if parts.exps.shape != shape or parts.top.shape != shape[:-1] \
-            or parts.total.shape != shape[:-1] or parts.weighted.shape[:-1] != shape[:-1]:
-        return "the stages have other shapes than attention"
-    own: dict[int, tuple[IterVar, ...]] = {
-        id(parts.top): (*parts.top.axes, reduction(parts.top).axes[0]),
-        id(parts.exps): parts.exps.axes,
-        id(parts.total): (*parts.total.axes, reduction(parts.total).axes[0]),
-        id(parts.weighted): (*parts.weighted.axes[:-1], reduction(parts.weighted).axes[0])}
-    for stage in (parts.top, parts.exps, parts.total, parts.weighted):
-        names = own[id(stage)]
-        assert stage.body is not None
-        for load in loads(stage.body):
-            if load.tensor.body is not None and not all(
-                    a is b for a, b in zip(load.indices, names)):
-                return f"{stage.name} does not read {load.tensor.name} element by element"
-    if not _is_softmax(parts, own) or parts.v.fill is not None:
-        return "the exponentials are not of scores less their maximum"
-    if output_axes(parts) is None:
-        return "the result is not the weighted sum element by element"
-    return "" if len(rows) >= 1 else "no rows"
-
-
-def _is_softmax(parts: Parts, own: dict[int, tuple[IterVar, ...]]) -> bool:
-    """True if exps = exp(x - f(top)) with top = max of the same x."""
-    body = parts.exps.body
-    if not isinstance(body, Unary) or body.op != "exp" or not isinstance(body.a, Binary) \
-            or body.a.op != "-":
-        return False
-    names = dict(zip(own[id(parts.top)], parts.exps.axes, strict=True))
-    reduced = substitute(reduction(parts.top).body, names)  # type: ignore[arg-type]
-    return text(reduced) == text(body.a.a) and {
-        id(load.tensor) for load in loads(body.a.b)} == {id(parts.top)}
-
-
-def output_axes(parts: Parts) -> tuple[int, ...] | None:
-    """For each axis of the result the axis of the weighted sum that it runs over."""
-    result = parts.result
-    assert result.body is not None
-    place = {id(axis): k for k, axis in enumerate(result.axes)}
-    order: list[int] = []
-    for load in loads(result.body):
-        if load.tensor.body is None:
-            continue
-        if load.tensor is not parts.weighted and load.tensor is not parts.total:
-            return None
-        found = [place.get(id(index), -1) for index in load.indices]
-        if load.tensor is parts.weighted:
-            order = found
-        elif order and found != order[:-1]:
-            return None
-    sums = [load for load in loads(result.body) if load.tensor is parts.total]
-    if sorted(order) != list(range(result.rank)) or any(
-            [place.get(id(i), -1) for i in load.indices] != order[:-1] for load in sums):
-        return None
-    return tuple(order.index(k) for k in range(result.rank))
-
+from bessemer.te.tensor import Tensor
 
 Body = Callable[[Expr], list[Stmt]]
 
@@ -190,6 +32,8 @@ class AttentionNest:
         self.queries, self.keys = (int(n) for n in parts.scores.shape[-2:])  # type: ignore[arg-type]
         self.depth, self.width = int(parts.depth), int(parts.weighted.shape[-1])  # type: ignore[arg-type]
         self.batch = parts.scores.shape[:-2]
+        self.furthest = furthest_key(parts.top)
+        self.step = next(n for n in (4, 2, 1) if self.keys % n == 0)
         self.order = output_axes(parts)
 
     def build(self) -> list[Stmt]:
@@ -228,6 +72,12 @@ class AttentionNest:
         self.start, self.count, self.rows = start, vectors, rows
         return [*map(Alloc, (self.packed, self.scores, self.top, self.total)),
                 *self._pack(), *self._score(), *self._exponentials(), *self._weigh()]
+
+    def _seen(self, key: Expr, body: list[Stmt]) -> list[Stmt]:
+        """The statements for keys from `key` on, if a query of the block looks at any of them."""
+        if self.furthest is None:
+            return body
+        return [If(key < self.start + (self.rows + self.furthest), body)]
 
     def _query(self, place: Expr) -> Expr:
         """The query at a place of the block; lanes behind the last one repeat it."""
@@ -272,9 +122,10 @@ class AttentionNest:
         result: list[Stmt] = []
         first = 0
         for height, tiles in balanced(self.keys, rows):
-            tile = Var("t.o", i64)
-            result.append(For(tile, tiles, "serial",
-                              self._score_tile(tile * height + first, height)))
+            key = Var("t.o", i64) * height + first
+            # The exponentials take whole steps, of which the last key seen may be the first.
+            result.append(For(Var("t.o", i64), tiles, "serial", self._seen(
+                key - (self.step - 1), self._score_tile(key, height))))
             first += height * tiles
         return result
 
@@ -320,7 +171,9 @@ class AttentionNest:
         assert isinstance(parts.exps.body, Unary)
         difference = parts.exps.body.a
         assert isinstance(difference, Binary)
-        key, vector, lane = Var("t", i64), Var("q.v", i64), Var("q.l", i64)
+        outer, inner = Var("t.o", i64), Var("t.i", i64)
+        vector, lane = Var("q.v", i64), Var("q.l", i64)
+        key = outer * self.step + inner
         acc = Buffer.dense("sum", f32, (self.count, self.lanes), "register")
         place, at = vector * self.lanes + lane, (vector, lane)
         axes = self._axes(parts.exps, (self._query(place), key))
@@ -332,9 +185,10 @@ class AttentionNest:
 
         weight = Unary("exp", score - shift, f32)
         return [Alloc(acc), *each([Store(acc, at, const(0, f32))]),
-                For(key, self.keys, "serial", each([
-                    Store(self.scores, (key, place), weight),
-                    Store(acc, at, acc.at(*at) + score)])),
+                For(outer, self.keys // self.step, "serial", self._seen(outer * self.step, [
+                    For(inner, self.step, "serial", each([
+                        Store(self.scores, (key, place), weight),
+                        Store(acc, at, acc.at(*at) + score)]))])),
                 *each([Store(self.total, (place,), acc.at(*at))])]
 
     def _weigh(self) -> list[Stmt]:
@@ -360,10 +214,9 @@ class AttentionNest:
     def _weigh_tile(self, first: Expr, height: int, begin: Expr, count: int) -> list[Stmt]:
         parts = self.parts
         acc = Buffer.dense("acc", f32, (height, count, self.lanes), "register")
-        step = next(n for n in (4, 2, 1) if self.keys % n == 0)
         outer, inner = Var("t.o", i64), Var("t.i", i64)
         row, vector, lane = Var("s.i", i64), Var("e.v", i64), Var("e.l", i64)
-        key, place, at = outer * step + inner, first + row, (row, vector, lane)
+        key, place, at = outer * self.step + inner, first + row, (row, vector, lane)
         column = begin + vector * self.lanes + lane
         values = self._axes(parts.weighted, (const(0, i64), column), key)
         known: dict[int, Expr] = {id(parts.weighted): acc.at(*at),
@@ -384,9 +237,9 @@ class AttentionNest:
         v = self.memory.expression(parts.v, values)
         weight = self.scores.at(key, place)
         return [Alloc(acc), *each(Store(acc, at, const(0, f32))),
-                For(outer, self.keys // step, "serial", [
-                    For(inner, step, "unroll", each(
-                        Store(acc, at, Fma(weight, v, acc.at(*at), f32))))]),
+                For(outer, self.keys // self.step, "serial", self._seen(outer * self.step, [
+                    For(inner, self.step, "unroll", each(
+                        Store(acc, at, Fma(weight, v, acc.at(*at), f32))))])),
                 *each(self.memory.store(operand, own, indices, body))]
 
     def _result_axes(self, query: Expr, column: Expr) -> Axes:
