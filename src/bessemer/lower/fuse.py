@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from bessemer.core.bounds import at_most
 from bessemer.core.shapes import Shape, Sym, usual
 from bessemer.ir.graph import Graph, Node, Value
+from bessemer.ir.layout import Layout
 from bessemer.ir.operator import FusionClass, Unlowerable
 from bessemer.ir.placement import needs_no_copy
 from bessemer.ir.types import TensorType
@@ -23,13 +24,12 @@ from bessemer.ops.attention import Attention
 from bessemer.ops.conv import Conv
 from bessemer.ops.expression import NodeExpression, expression_of
 from bessemer.ops.movement import Transpose
+from bessemer.ops.reshape import RESHAPES
 from bessemer.te.expr import Expr, Load, Reduce, Var, walk
 from bessemer.te.tensor import Tensor, stages
 
 MOST_NODES = 64
 """A group has no more: unrolled loops make chains whose one expression would be too deep."""
-
-RESHAPES = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")
 
 
 @dataclass(frozen=True)
@@ -427,4 +427,14 @@ def is_alias(node: Node) -> bool:
         return not x.layout.has_halo and x.producer is not None \
             and x.layout.same_bytes(y.layout, x.type.shape) \
             and not y.layout.has_padding(x.type.shape)
-    return node.op.op_name in RESHAPES and x.layout.is_plain and y.layout.is_plain
+    return node.op.op_name in RESHAPES and (
+        (x.layout.is_plain and y.layout.is_plain) or _keeps_blocks(x, y))
+
+
+def _keeps_blocks(x: Value, y: Value) -> bool:
+    """True if two tensors of the same batch and channels lie in the same blocks of channels."""
+    if x.tensor.rank < 2 or y.tensor.rank < 2 or x.layout is None or y.layout is None:
+        return False
+    block = x.layout.block_of(1)
+    return x.tensor.dims[:2] == y.tensor.dims[:2] and all(
+        value.layout == Layout.blocked(value.tensor.rank, 1, block) for value in (x, y))

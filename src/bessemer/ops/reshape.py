@@ -26,6 +26,9 @@ from bessemer.ops.dims import (
     with_content,
 )
 
+RESHAPES = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")
+"""Operators whose result is their first input under another shape."""
+
 
 def ints(*values: int) -> Array:
     """An i64 vector, for samples."""

@@ -1,28 +1,148 @@
 """choose-layouts: which tensors lie in blocks of channels, and which carry a halo of zeros.
 
-Convolutions want their channels in blocks of one vector and zeros around their input; operators
-that keep channels apart take the layout of their input; all others want plain tensors. Where
-neighbours disagree a Reorder node is put between them.
+Convolutions are fastest on channels in blocks of one vector, operators that keep channels apart
+take either layout, all others want plain tensors (`layout_costs`). Where a reader wants another
+layout than the writer gives, a Reorder node brings the tensor into it, once for all readers.
+The choice for the whole graph is the one of least cost, found as a minimum cut (`min_cut`): exact
+for joins too, where dynamic programming would be so for trees only. Convolutions also want zeros
+around their input (`halos`): whoever writes it leaves room for them.
 """
 
-from dataclasses import field
+from dataclasses import field, replace
 
-from bessemer.core.dtypes import f32
-from bessemer.core.shapes import is_static
 from bessemer.ir.graph import Graph, Node, Value
 from bessemer.ir.layout import Layout
-from bessemer.ir.operator import FusionClass, Unlowerable
 from bessemer.ir.types import TensorType
-from bessemer.ops.conv import Conv, conv_window
-from bessemer.ops.expression import NodeExpression, expression_of
+from bessemer.ops.conv import Conv
 from bessemer.ops.layout import Reorder
+from bessemer.ops.reshape import RESHAPES
 from bessemer.passes.graph_pass import GraphPass, graph_pass
-from bessemer.passes.match import slice_range
-from bessemer.te.expr import Load, Reduce, walk
-from bessemer.te.tensor import stages
+from bessemer.passes.halos import Halos
+from bessemer.passes.layout_costs import (
+    Costs,
+    copy_cost,
+    costs_of,
+    halo_of,
+    is_blocked,
+    is_compiled,
+    plain,
+)
+from bessemer.passes.match import is_op, producer
+from bessemer.passes.min_cut import NEVER, Division
 
-Halo = tuple[tuple[int, int], ...]
-JOINED = ("Concat", "Split")
+
+class Choice:
+    """The layouts of least cost for all nodes of a graph.
+
+    A node of the division is in if its tensors lie in blocks. Operators that can write blocks from
+    plain inputs are two nodes: what they read, and what they write.
+    """
+
+    def __init__(self, graph: Graph, block: int) -> None:
+        self.graph, self.block = graph, block
+        self.division = Division()
+        self.costs: dict[int, Costs] = {}
+        """The costs of the nodes that could have blocks."""
+        self.compiled: dict[int, bool] = {}
+        """Of other nodes, whether kernels compute them."""
+        self.values: dict[int, Value] = {}
+        """The values that they read and write."""
+        self.reads: dict[int, int] = {}
+        self.writes: dict[int, int] = {}
+        self.plain = self.division.add_node(if_in=NEVER)
+        """Stands for whoever reads and writes plain tensors only."""
+        self._look_around()
+        for key, costs in self.costs.items():
+            self._add_operator(key, costs)
+        for value in self.values.values():
+            self._add_value(value)
+        self.is_in = self.division.solve()
+
+    def writes_blocks(self, node: Node) -> bool:
+        """True if the outputs of a node shall lie in blocks."""
+        return self.is_in[self.writes.get(id(node), self.plain)]
+
+    def reads_blocks(self, node: Node) -> bool:
+        """True if the inputs shall, as far as the operator can read blocks."""
+        return self.is_in[self.reads.get(id(node), self.plain)]
+
+    def wanted(self, node: Node) -> tuple[bool | None, ...]:
+        """Which inputs shall lie in blocks; None for those that may have either layout."""
+        if self.reads_blocks(node):
+            return self.costs[id(node)].reads
+        return (False,) * len(node.inputs)
+
+    def is_foreign(self, value: Value) -> bool:
+        """True if others than kernels write or read a value: they know no halos."""
+        return value.producer is None or not all(
+            map(self._is_compiled, (value.producer, *(user for user, _ in value.users))))
+
+    def _is_compiled(self, node: Node) -> bool:
+        if id(node) not in self.costs and id(node) not in self.compiled:
+            self.compiled[id(node)] = is_compiled(node)
+        return self.compiled.get(id(node), True)
+
+    def _look_around(self) -> None:
+        """Finds the nodes that a convolution could make have blocks, one by way of the other."""
+        waiting = [node for node in self.graph.nodes if isinstance(node.op, Conv)]
+        seen: set[int] = set()
+        while waiting:
+            node = waiting.pop()
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            costs = costs_of(node, self.block)
+            if costs is None:
+                continue
+            self.costs[id(node)] = self._with_halo(node, costs)
+            for value in (*node.inputs, *node.outputs):
+                if value is None or value.constant is not None or id(value) in self.values \
+                        or not isinstance(value.type, TensorType) or value.type.shape is None \
+                        or value.type.rank < 3:
+                    continue
+                self.values[id(value)] = value
+                waiting += [near for near in (value.producer, *(user for user, _ in value.users))
+                            if near is not None]
+
+    def _with_halo(self, node: Node, costs: Costs) -> Costs:
+        """The costs with that of a plain copy, where the input cannot get a halo in its place."""
+        x = node.inputs[0]
+        if costs.widening is None or x is None or not self.is_foreign(x) \
+                or halo_of(node) == ((0, 0),) * x.tensor.rank:
+            return costs
+        copied = copy_cost(x, False, False, self.block)
+        return replace(costs, widening=costs.widening + copied)
+
+    def _add_operator(self, key: int, costs: Costs) -> None:
+        if costs.widening is None:
+            self.reads[key] = self.writes[key] = self.division.add_node(
+                costs.blocked, costs.plain)
+            return
+        self.writes[key] = self.division.add_node(costs.widening, costs.plain)
+        self.reads[key] = self.division.add_node(
+            max(0, costs.blocked - costs.widening), max(0, costs.widening - costs.blocked))
+        self.division.add_parting(self.reads[key], self.writes[key], NEVER)
+
+    def _add_value(self, value: Value) -> None:
+        """The cost of bringing a value into the other layout: once, if any reader wants that."""
+        writer = self.writes.get(id(value.producer), self.plain)
+        to_plain = copy_cost(value, True, False, self.block)
+        to_blocks = copy_cost(value, False, True, self.block)
+        plain_copy, blocked_copy = self.division.add_node(), self.division.add_node()
+        self.division.add_parting(writer, plain_copy, to_plain)
+        self.division.add_parting(blocked_copy, writer, to_blocks)
+        if self.graph.is_output(value):
+            self.division.add_parting(plain_copy, self.plain, NEVER)
+        for user, k in value.users:
+            if is_op(user, "Concat") and producer(value, *RESHAPES):
+                # Memory of another shape must be copied into the whole, and in any layout.
+                continue
+            costs = self.costs.get(id(user))
+            in_blocks = costs.reads[k] if costs is not None else False
+            reader = self.plain if in_blocks is False else self.reads[id(user)]
+            self.division.add_parting(plain_copy, reader, NEVER)
+            if in_blocks:
+                self.division.add_parting(reader, blocked_copy, NEVER)
 
 
 @graph_pass("choose-layouts")
@@ -34,135 +154,42 @@ class ChooseLayouts(GraphPass):
 
     block: int = 16
     _reordered: dict[tuple[int, bool], Value] = field(default_factory=dict, init=False, repr=False)
-    _halos: dict[int, Halo] = field(default_factory=dict, init=False, repr=False)
+    _halos: Halos = field(default_factory=Halos, init=False, repr=False)
 
     def run(self, graph: Graph) -> bool:
-        self._reordered, self._halos = {}, {}
+        self._reordered, self._halos = {}, Halos()
         for value in graph.values():
             value.layout = plain(value)
+        choice = Choice(graph, self.block)
         for node in list(graph.nodes):
-            self._choose(graph, node)
+            self._apply(graph, node, choice)
         for k, value in enumerate(graph.outputs):
-            if is_blocked(value) or id(value) in self._halos:
+            if is_blocked(value) or value in self._halos:
                 graph.outputs[k] = self._output(graph, value)
-        self._spread_halos(graph)
-        self._apply_halos(graph)
+        self._halos.apply(graph)
         return True
 
-    # -- one node -------------------------------------------------------------------------------
-
-    def _choose(self, graph: Graph, node: Node) -> None:
-        if isinstance(node.op, Conv) and self._is_blocked_conv(node):
-            self._convolution(graph, node)
-        elif node.op.op_name in JOINED:
-            self._joined(graph, node)
-        elif self._cuts_between_blocks(node):
-            self._block(node.output)
-        elif any(value is not None and is_blocked(value) for value in node.inputs) \
-                and self._keeps_channels(node):
-            self._follow(graph, node)
-        else:
-            for k, value in enumerate(node.inputs):
-                if value is not None and is_blocked(value):
-                    node.set_input(k, self._reorder(graph, value, False, node))
-
-    def _is_blocked_conv(self, node: Node) -> bool:
-        op, w = node.op, node.inputs[1]
-        assert isinstance(op, Conv)
-        assert w is not None
-        x = node.inputs[0]
-        if w.constant is None or x is None or not _has_shapes(node) or x.tensor.dtype != f32 \
-                or x.tensor.rank not in (3, 4, 5) or 0 in x.tensor.dims \
-                or not isinstance(x.tensor.dims[1], int):
-            return False
-        window = conv_window(op, x.tensor.dims, w.tensor.dims)
-        if not is_static((*window.lows, *window.highs)):
-            return False
-        filters, per_filter = w.tensor.static_shape[:2]
-        if op.group == 1:
-            # A few filters would leave most of a block empty: sums along the pixels are better.
-            return is_blocked(x) or filters * 4 > self.block
-        if per_filter == 1 and filters == op.group:
-            return True
-        return per_filter % self.block == 0 and (filters // op.group) % self.block == 0
-
-    def _convolution(self, graph: Graph, node: Node) -> None:
-        x, w = node.inputs[0], node.inputs[1]
-        op = node.op
-        assert isinstance(op, Conv)
-        assert x is not None
-        assert w is not None
-        channels = x.tensor.dims[1]
-        wants_blocks = is_blocked(x) or op.group != 1 or int(channels) >= self.block  # type: ignore[arg-type]
-        x = self._reorder(graph, x, wants_blocks, node) if wants_blocks != is_blocked(x) else x
-        window = conv_window(op, x.tensor.dims, w.tensor.dims)
-        halo = ((0, 0), (0, 0), *zip(window.pad_lows, window.pad_highs, strict=True))
-        halo = tuple((max(0, a), max(0, b)) for a, b in halo)
-        if any(pair != (0, 0) for pair in halo):
-            if x.producer is None or not all(map(_is_compiled, _neighbours(x))):
-                x = self._reorder(graph, x, wants_blocks, node, copy=True)
-            self._need_halo(x, halo)
-        node.set_input(0, x)
-        self._block(node.output)
-
-    def _joined(self, graph: Graph, node: Node) -> None:
-        """Concat and Split keep blocks if no block is cut."""
-        parts = list(node.outputs) if node.op.op_name == "Split" else [
-            value for value in node.inputs if value is not None]
-        whole = node.inputs[0] if node.op.op_name == "Split" else node.output
-        data = [node.inputs[0]] if node.op.op_name == "Split" else list(node.inputs)
-        assert whole is not None
-        blocked = [value for value in data if value is not None and is_blocked(value)]
-        axis = node.op.attributes()["axis"]
-        fits = bool(blocked) and _has_shapes(node) and 2 * len(blocked) >= len(data) and (
-            axis % max(whole.tensor.rank, 1) != 1
-            or all(v.tensor.dims[1] % self.block == 0 for v in parts))
-        for k, value in enumerate(data):
-            if value is not None and is_blocked(value) != fits:
-                node.set_input(k, self._reorder(graph, value, fits, node))
-        if fits:
+    def _apply(self, graph: Graph, node: Node, choice: Choice) -> None:
+        """Sets the layouts of a node, with Reorders before it where they are needed."""
+        for k, (value, wants) in enumerate(zip(node.inputs, choice.wanted(node), strict=True)):
+            if value is not None and wants is not None and value.constant is None \
+                    and is_blocked(value) != wants:
+                node.set_input(k, self._reorder(graph, value, wants, node))
+        if choice.writes_blocks(node):
             for value in node.outputs:
                 self._block(value)
+            if isinstance(node.op, Conv):
+                self._surround(graph, node, choice)
 
-    def _cuts_between_blocks(self, node: Node) -> bool:
-        """True for a Slice that takes whole blocks of channels."""
-        whole = node.inputs[0] if node.op.op_name == "Slice" else None
-        if whole is None or not is_blocked(whole) or not _has_shapes(node):
-            return False
-        found, channels = slice_range(node), node.output.tensor.dims[1]
-        return found is not None and found[0] == 1 and found[1] % self.block == 0 \
-            and channels % self.block == 0
-
-    def _keeps_channels(self, node: Node) -> bool:
-        """True if element [n, c, ..] of the outputs reads only channel c of the blocked inputs."""
-        if node.op.fusion is FusionClass.OPAQUE or not _has_shapes(node):
-            return False
-        try:
-            expression = expression_of(node)
-        except Unlowerable:
-            return False
-        rank = next(v.tensor.rank for v in node.inputs if v is not None and is_blocked(v))
-        computed = stages(expression.outputs)
-        if any(value.tensor.rank != rank for value in node.outputs) or \
-                any(tensor.rank != rank for tensor in computed) or \
-                sum(isinstance(tensor.body, Reduce) for tensor in computed) > 1:
-            return False
-        return all(
-            _reads_own_channel(expression, k)
-            for k, value in enumerate(node.inputs) if value is not None and is_blocked(value))
-
-    def _follow(self, graph: Graph, node: Node) -> None:
-        """All inputs of the output's shape take blocks; so do the outputs."""
-        shape = node.output.tensor.shape
-        for k, value in enumerate(node.inputs):
-            if value is not None and not is_blocked(value) and value.constant is None \
-                    and isinstance(value.type, TensorType) and value.type.shape == shape \
-                    and value.type.dtype == f32:
-                node.set_input(k, self._reorder(graph, value, True, node))
-        for value in node.outputs:
-            self._block(value)
-
-    # -- layouts --------------------------------------------------------------------------------
+    def _surround(self, graph: Graph, node: Node, choice: Choice) -> None:
+        """Puts zeros around the input of a convolution, or around a copy that is ours."""
+        x, halo = node.inputs[0], halo_of(node)
+        assert x is not None
+        if any(pair != (0, 0) for pair in halo):
+            if choice.is_foreign(x):
+                x = self._reorder(graph, x, is_blocked(x), node, copy=True)
+                node.set_input(0, x)
+            self._halos.need(x, halo)
 
     def _block(self, value: Value) -> None:
         value.layout = Layout.blocked(value.tensor.rank, 1, self.block)
@@ -193,84 +220,3 @@ class ChooseLayouts(GraphPass):
         graph.rename_value(node.output, name)
         node.output.layout = plain(node.output)
         return node.output
-
-    # -- halos ----------------------------------------------------------------------------------
-
-    def _need_halo(self, value: Value, halo: Halo) -> None:
-        have = self._halos.get(id(value), ((0, 0),) * len(halo))
-        self._halos[id(value)] = tuple(
-            (max(a, c), max(b, d)) for (a, b), (c, d) in zip(have, halo, strict=True))
-
-    def _spread_halos(self, graph: Graph) -> None:
-        """Tensors joined by Concat or Split share one halo, so that they can share memory."""
-        for _ in range(3):
-            for node in graph.nodes:
-                if node.op.op_name not in (*JOINED, "Slice") or not is_blocked(node.output):
-                    continue
-                is_concat = node.op.op_name == "Concat"
-                read = node.inputs if is_concat else node.inputs[:1]
-                family = [v for v in (*read, *node.outputs) if v is not None]
-                found = None if node.op.op_name != "Slice" else slice_range(node)
-                axis = found[0] if found is not None else -1
-                if node.op.op_name in JOINED:
-                    axis = node.op.attributes()["axis"] % node.output.tensor.rank
-                halos = [self._halos[id(v)] for v in family if id(v) in self._halos]
-                if axis == 1:
-                    for halo in halos:
-                        for value in family:
-                            self._need_halo(value, halo)
-
-    def _apply_halos(self, graph: Graph) -> None:
-        for value in graph.values():
-            halo = self._halos.get(id(value))
-            if halo is not None and value.layout is not None:
-                value.layout = value.layout.with_halo(halo)
-
-
-def _neighbours(value: Value) -> list[Node]:
-    """The nodes that write and read a value."""
-    nodes = [value.producer, *(user for user, _ in value.users)]
-    return [node for node in nodes if node is not None]
-
-
-def _is_compiled(node: Node) -> bool:
-    """False for nodes that run on the host: they know no halos."""
-    if node.op.fusion is FusionClass.OPAQUE:
-        return False
-    try:
-        expression_of(node)
-    except Unlowerable:
-        return False
-    return True
-
-
-def _reads_own_channel(expression: NodeExpression, k: int) -> bool:
-    """True if element [n, c, ..] of every compute reads input k only at channel c."""
-    for stage in stages(expression.outputs):
-        assert stage.body is not None
-        for node in walk(stage.body):
-            if not isinstance(node, Load):
-                continue
-            if node.tensor is not expression.inputs[k] and node.tensor.body is None:
-                continue
-            if len(node.indices) < 2 or node.indices[1] is not stage.axes[1]:
-                return False
-    return True
-
-
-def plain(value: Value) -> Layout | None:
-    """The plain layout of a tensor; None for what is no tensor of known rank."""
-    if not isinstance(value.type, TensorType) or value.type.shape is None:
-        return None
-    return Layout.plain(value.type.rank)
-
-
-def is_blocked(value: Value) -> bool:
-    """True if the channels lie in blocks."""
-    return value.layout is not None and value.layout.rank > 1 and value.layout.block_of(1) > 1
-
-
-def _has_shapes(node: Node) -> bool:
-    return all(
-        isinstance(value.type, TensorType) and value.type.shape is not None
-        for value in (*node.inputs, *node.outputs) if value is not None)

@@ -6,10 +6,9 @@ from bessemer.ir.layout import Layout
 from bessemer.ir.operator import FusionClass
 from bessemer.ir.placement import needs_no_copy, storage_of
 from bessemer.ir.types import TensorType
+from bessemer.ops.reshape import RESHAPES
 from bessemer.passes.graph_pass import GraphPass, graph_pass, label
 from bessemer.passes.match import attribute, dims, is_op, slice_range
-
-_ALIASES = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")
 
 
 @graph_pass("place-concats")
@@ -183,7 +182,7 @@ def _misfit(graph: Graph, piece: Value, whole: Value, axis: int, start: Dim) -> 
         block = piece.layout.block_of(axis)
         if start % block or length % block:
             return f"start {start} and extent {length} are no multiples of block {block}"
-    if piece.producer is not None and piece.producer.op.op_name in _ALIASES:
+    if piece.producer is not None and piece.producer.op.op_name in RESHAPES:
         return f"it is the memory of its source, which {piece.producer.op} only names anew"
     return "" if _is_dense(piece, axis) else _needs_dense(piece)
 
@@ -204,7 +203,7 @@ def _needs_dense(piece: Value) -> str:
     for node in (piece.producer, *(user for user, _ in piece.users)):
         if node is None:
             continue
-        if node.op.op_name in _ALIASES:
+        if node.op.op_name in RESHAPES:
             return f"{node.op} {node.name} needs it in one stretch"
         if not type(node.op).has_lowering() or node.op.fusion is FusionClass.OPAQUE:
             return f"{node.op} {node.name} runs on the host"
