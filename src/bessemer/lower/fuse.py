@@ -1,9 +1,10 @@
-"""Partitions a graph into fusion groups by operator class and the five merge rules.
+"""Partitions a graph into fusion groups by operator class and the six merge rules.
 
 Rule 1: consecutive injective operators merge. Rule 2: an injective operator that feeds a reduction
 merges into it. Rule 3: a complex-out-fusable operator (and a reduction) absorbs the element-wise
 operators behind it. Rule 4: attention reads and writes through the Transposes around it.
 Rule 5: a depthwise convolution joins the convolution before it (seams.py).
+Rule 6: element-wise operators join the pointwise convolution that reads them (prologues.py).
 Every merge and every refused near match is recorded with its reason.
 """
 
@@ -19,6 +20,7 @@ from bessemer.ir.placement import needs_no_copy
 from bessemer.ir.types import TensorType
 from bessemer.lower.affine import linear
 from bessemer.lower.kernel import axis_ranges, is_expensive, is_identity_load
+from bessemer.lower.prologues import is_pointwise, prologue_refusal
 from bessemer.lower.seams import is_depthwise, seam_refusal
 from bessemer.ops.attention import Attention
 from bessemer.ops.conv import Conv
@@ -196,6 +198,8 @@ class _Partitioner:
         group = self._new(node.op.fusion.value, node)
         if self.fuse and isinstance(node.op, Attention):
             self._absorb_views(group, node)
+        if self.fuse and is_pointwise(node):
+            self._absorb_prologue(group, node)
         return group
 
     # -- rules 1 and 3 --------------------------------------------------------------------------
@@ -362,6 +366,22 @@ class _Partitioner:
         group.nodes.append(node)
         return group
 
+    # -- rule 6 ---------------------------------------------------------------------------------
+
+    def _absorb_prologue(self, group: Group, node: Node) -> None:
+        value = node.inputs[0]
+        other = self.group_of.get(id(value.producer)) if value is not None else None
+        if value is None or other is None or other.kind != "injective":
+            return
+        expressions = [self.expressions[id(member)] for member in other.nodes]
+        reason = self._input_refusal(other, value, node, 0) or \
+            prologue_refusal(other.nodes, expressions, value)
+        if reason:
+            self._refuse(other, node, reason)
+            return
+        self._accept(group, other.last, "rule 6 (element-wise before a pointwise convolution)")
+        self._swallow(group, other)
+
     # -- records --------------------------------------------------------------------------------
 
     def _refuse(self, group: Group, node: Node, reason: str) -> None:
@@ -401,8 +421,9 @@ def _reads_once(stage: Tensor, load: Load) -> bool:
         terms = linear(index, axis_ranges((*stage.axes, *sums))).terms
         inner = [extents[key] for key, _, step in terms if key in extents and step == 1]
         outer = [step for key, _, step in terms if key in names and key not in extents]
-        if len(terms) != 2 or len(inner) != 1 or len(outer) != 1 or load.fill is not None \
-                or not at_most(inner[0], outer[0]):
+        overlap = bool(inner and outer) and not at_most(inner[0], outer[0])
+        if len(terms) != len(inner) + len(outer) or len(inner) > 1 or len(outer) > 1 or overlap \
+                or load.fill is not None:
             return False
     return True
 

@@ -1,6 +1,6 @@
 """Turns loads and stores of tensors into loads and stores of buffers, through their layouts."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from bessemer.core.bounds import at_most, less
@@ -34,6 +34,8 @@ class Memory:
     local: dict[int, tuple[Buffer, tuple[int, ...]]] = field(default_factory=dict)
     """Tensors kept in a stack buffer: the buffer and the tensor axes it has (others are fixed)."""
     order: list[Operand] = field(default_factory=list)
+    staged: dict[int, Callable[[Axes], Expr]] = field(default_factory=dict)
+    """Expressions that were computed before: what to read instead, given the index variables."""
     prefetches: dict[str, int] = field(default_factory=dict)
     """Bytes to prefetch ahead of each vector load, by tensor name."""
 
@@ -80,6 +82,8 @@ class Memory:
         result: Expr
         if isinstance(expr, Var) and expr.name in axes.values:
             result = axes.values[expr.name]
+        elif id(expr) in self.staged:
+            result = self.staged[id(expr)](axes)
         elif isinstance(expr, Load) and id(expr.tensor) in known:
             result = known[id(expr.tensor)]
         elif isinstance(expr, Load):

@@ -28,6 +28,7 @@ from bessemer.lower.loops import (
 )
 from bessemer.schedule.memory import Axes, Memory, physical
 from bessemer.schedule.schedule import Schedule, Split, Stream, tiles_of
+from bessemer.schedule.stash import Pixels, computed_product, fill
 from bessemer.te.expr import (
     Binary,
     Expr,
@@ -143,6 +144,10 @@ class Nest:
         if not names:
             return leaf(env)
         name, rest = names[0], names[1:]
+        stash = self._stash(env) if name == self.schedule.stash_at else []
+        return [*stash, *self._turns(name, rest, env, leaf)]
+
+    def _turns(self, name: str, rest: Sequence[str], env: _Env, leaf: Leaf) -> list[Stmt]:
         kind = "serial" if name in self._rolled else self.schedule.kinds.get(name, "serial")
         var = Var(name, i64)
         count = self._size(name, env)
@@ -195,6 +200,40 @@ class Nest:
                                         self._start(name, env))
         # A NaN is no zero.
         return [If(not_equal(factor, const(0, factor.dtype)), body)]
+
+    def _stash(self, env: _Env) -> list[Stmt]:
+        """Computes the factor for the pixels of a task; from here on it is read from scratch."""
+        product = computed_product(self.memory.kernel, self.stage)
+        assert product is not None
+        body = self.stage.body
+        assert isinstance(body, Reduce)
+        pixels = []
+        for k, axis in enumerate(self.stage.axes):
+            if k == 1 or self._is_bound(f"a{k}", env):
+                continue
+            free = self._free(f"a{k}", env)
+            start = self._value(f"a{k}", env.bind(free, const(0, i64)))
+            count, most = static((self._size(free, env), self.schedule.extents[free]))
+            pixels.append(Pixels(axis, start, count, most))
+        bound = self._axes(env)
+        lanes = self.memory.block
+        self.memory.staged.pop(id(product.value), None)
+
+        def compute(values: dict[str, Expr]) -> Expr:
+            axes = Axes({**bound.values, **values}, bound.ranges)
+            return self.memory.expression(product.value, axes)
+
+        channels = static((body.axes[0].extent,))[0]
+        stmts, read = fill(product, pixels, body.axes[0], channels // lanes, lanes, compute)
+        self.memory.staged[id(product.value)] = read
+        return stmts
+
+    def _free(self, name: str, env: _Env) -> str:
+        """What an axis is outside of the loops that are bound: itself, or the inner part."""
+        split = self.schedule.splits.get(name)
+        if split is not None and self._is_bound(split.outer, env):
+            return self._free(split.inner, env)
+        return name
 
     def _ask(self, tensor: str, stream: Stream, env: _Env) -> list[Stmt]:
         """Prefetches of this iteration's part of the next block."""

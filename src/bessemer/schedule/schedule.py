@@ -70,6 +70,7 @@ class Schedule:
     packs: dict[str, Layout] = field(default_factory=dict)
     prefetches: dict[str, int] = field(default_factory=dict)
     streams: dict[str, Stream] = field(default_factory=dict)
+    stash_at: str = ""
     skips: dict[str, str] = field(default_factory=dict)
     steps: list[str] = field(default_factory=list)
 
@@ -274,6 +275,14 @@ class Schedule:
         self.skips[name] = tensor
         self._note("skip", tensor, name)
 
+    def stash(self, name: str) -> None:
+        """Before this loop the computed factor of a product goes to scratch memory of the task.
+
+        What the factor depends on is bound by the loops outside, or runs inside.
+        """
+        self.stash_at = self._loop(name)
+        self._note("stash", name)
+
     @property
     def text(self) -> str:
         """The primitives, one per line."""
@@ -301,7 +310,7 @@ class Schedule:
                     self.stream(tensor, block, turns, int(count))
                 case "pack", [tensor, *layout]:
                     self.pack(tensor, parse_layout(" ".join(layout)))
-                case ("vectorize" | "unroll" | "parallel" | "accumulate"), [name]:
+                case ("vectorize" | "unroll" | "parallel" | "accumulate" | "stash"), [name]:
                     getattr(self, word)(name)
                 case _:
                     raise ScheduleError(f"unknown primitive {line!r}")

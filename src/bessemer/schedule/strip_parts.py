@@ -13,7 +13,7 @@ from bessemer.lower.kernel import (
     product_of_loads,
 )
 from bessemer.lower.loops import static
-from bessemer.schedule.rules.convolution import ConvolutionShape, convolution_of
+from bessemer.schedule.convolution_shape import ConvolutionShape, convolution_of
 from bessemer.te.expr import Load, Reduce, loads
 from bessemer.te.tensor import Tensor
 

@@ -8,8 +8,8 @@ from bessemer.core.dtypes import f32
 from bessemer.core.shapes import is_static
 from bessemer.lower.affine import linear
 from bessemer.lower.kernel import Kernel, axis_ranges
+from bessemer.schedule.convolution_shape import ConvolutionShape, convolution_of
 from bessemer.schedule.memory import capacity
-from bessemer.schedule.rules.convolution import ConvolutionShape, convolution_of
 from bessemer.schedule.rules.reduction import reduced_stage
 from bessemer.schedule.winograd_transform import tile_sizes
 from bessemer.te.expr import Reduce
@@ -39,6 +39,8 @@ def window_of(kernel: Kernel, lanes: int) -> Window | str:
     shape = convolution_of(kernel)
     if isinstance(shape, str):
         return shape
+    if shape.is_computed:
+        return "the input is computed"
     stage = reduced_stage(kernel)
     body = stage.body
     assert isinstance(body, Reduce)
