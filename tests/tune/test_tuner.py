@@ -6,15 +6,26 @@ import numpy as np
 import pytest
 from kernels import convolution, product
 
-from bessemer.core.errors import CodegenError
 from bessemer.schedule.rule import make_loops
 from bessemer.targets import get_target
+from bessemer.tune import proposals
 from bessemer.tune import tuner as tuner_module
 from bessemer.tune.cost_model import CostModel
 from bessemer.tune.description import describe_kernel, kernel_key
 from bessemer.tune.records import KernelRecord, Records, Trial
 from bessemer.tune.space import Candidate
-from bessemer.tune.tuner import CLEAR_WIN, NOISY_WIN, Effort, Tuner, decide, runner_up
+from bessemer.tune.tuner import (
+    CLEAR_WIN,
+    Effort,
+    Tuner,
+    apply_picks,
+    decide,
+    entries_of,
+    network_key,
+    picks_of,
+    runner_up,
+    summary,
+)
 
 AVX512 = get_target("x86-avx512")
 BASE = Candidate.of("matmul", {"rows": 6})
@@ -38,9 +49,7 @@ def test_the_fastest_wins_and_ties_do_not_depend_on_the_order():
     assert winners == {Candidate.of("matmul", {"rows": 3})}
 
 
-def test_disturbed_times_need_a_larger_win_and_wrong_ones_never_count():
-    assert decide([trial(0.93, 5, clean=False)], BASE) == BASE
-    assert decide([trial(NOISY_WIN - 0.01, 5, clean=False)], BASE) != BASE
+def test_wrong_schedules_and_short_trials_never_count():
     assert decide([trial(0.1, 5, wrong=True)], BASE) == BASE
     assert decide([trial(0.1, 5, slices=2)], BASE) == BASE
 
@@ -70,10 +79,15 @@ class Clock:
 
 
 class FakeSession:
-    """Times schedules by a made-up rule: more rows are faster. Each takes a tenth of a second."""
+    """Times schedules by a made-up rule: more vectors are faster.
+
+    Each takes a tenth of a second. `luck` is what the first trial finds of the time that a
+    rehearsal finds.
+    """
 
     calls = 0
     fails = False
+    luck = 1.0
 
     def __init__(self, target, threads, records):
         self.target, self.threads, self.records = target, threads, records
@@ -86,22 +100,26 @@ class FakeSession:
     def __exit__(self, *_):
         pass
 
-    def key(self, kernel):
-        return kernel_key(kernel, self.target, self.threads)
-
     def compile(self, schedules):
         clock.now += 0.1 * len(schedules)
 
-    def measure(self, kernel, built, seconds):
-        FakeSession.calls += 1
+    def measure_in(self, network, trials, seconds):
         if FakeSession.fails:
-            raise CodegenError("LLVM does not like it")
+            return [[] for _ in trials]
+        FakeSession.calls += len(trials)
+        return [self.time(each.kernel, each.built, FakeSession.luck) for each in trials]
+
+    def rehearse(self, network, trials, seconds):
+        return [self.time(each.kernel, each.built, 1.0) for each in trials]
+
+    def time(self, kernel, built, luck):
         clock.now += 0.05 * len(built)
-        cost = [self.cost(each.candidate) for each in built]
-        trials = [Trial(self.key(kernel), e.candidate.rule, e.candidate.knobs_text,
+        cost = [self.cost(each.candidate) * (luck if k else 1.0) for k, each in enumerate(built)]
+        key = kernel_key(kernel, self.target, self.threads)
+        trials = [Trial(key, e.candidate.rule, e.candidate.knobs_text,
                         str(built[0].candidate), c, c / cost[0], 6)
                   for e, c in zip(built, cost, strict=True)]
-        self.records.add(KernelRecord(self.key(kernel), "c", 2, describe_kernel(kernel)), trials)
+        self.records.add(KernelRecord(key, "c", 2, describe_kernel(kernel)), trials)
         return trials
 
     def cost(self, candidate):
@@ -115,17 +133,24 @@ clock = Clock()
 
 @pytest.fixture(autouse=True)
 def made_up(monkeypatch):
-    clock.now, FakeSession.calls, FakeSession.fails = 0.0, 0, False
+    clock.now, FakeSession.calls, FakeSession.fails, FakeSession.luck = 0.0, 0, False, 1.0
     monkeypatch.setattr(tuner_module, "Session", FakeSession)
     monkeypatch.setattr(tuner_module, "time", clock)
     monkeypatch.setattr(tuner_module, "_SMALL_SECONDS", 0.0)
+    monkeypatch.setattr(proposals, "_POOL", {"default": 12, "max": 24})
 
 
 def choose(kernels, level, records, budget_s=None, on_progress=None):
+    """What was found of each distinct kernel, and the schedules of all kernels."""
     pairs = [(kernel, make_loops(kernel, AVX512, "kernel")) for kernel in kernels]
-    tuner = Tuner(AVX512, 2, Effort.of(level, budget_s, clock.now), records,
+    entries = entries_of(pairs, AVX512, 2, records)
+    tuner = Tuner(AVX512, 2, Effort.of(level, budget_s, clock.now, 0.0), records,
                   model=CostModel(None), on_progress=on_progress)
-    return tuner, tuner.choose(pairs)
+    if any(records.effort(e.key, e.base) < tuner.effort.wanted for e in entries.values()):
+        tuner.search(entries, None)
+    picks = picks_of(entries.values())
+    return (list(map(summary, entries.values())),
+            [apply_picks(picks, kernel, default, AVX512, 2) for kernel, default in pairs])
 
 
 def knobs_of(chosen):
@@ -134,10 +159,10 @@ def knobs_of(chosen):
 
 def test_equal_kernels_are_timed_once():
     with Records(None) as records:
-        tuner, chosen = choose([convolution(seed=k) for k in range(4)], "default", records)
+        found, chosen = choose([convolution(seed=k) for k in range(4)], "default", records)
     assert FakeSession.calls == 1
     assert len({str(each) for each in knobs_of(chosen)}) == 1
-    assert [each.count for each in tuner.found] == [4]
+    assert [each.count for each in found] == [4]
 
 
 def test_each_kernel_keeps_its_own_constants():
@@ -163,7 +188,7 @@ def test_the_second_time_nothing_is_timed_and_all_is_the_same(tmp_path):
 
 def test_a_larger_budget_begins_with_the_same_schedules_and_is_never_slower():
     found = []
-    for budget in (1.0, 3.0, 9.0, 30.0):
+    for budget in (7.0, 9.0, 12.0):
         clock.now = 0.0
         with Records(None) as records:
             _, chosen = choose([convolution(size=28), product(64, 64, 64)], "max", records, budget)
@@ -178,7 +203,7 @@ def test_a_larger_budget_begins_with_the_same_schedules_and_is_never_slower():
     assert last > first
 
 
-@pytest.mark.parametrize("budget", [2.0, 5.0, 20.0])
+@pytest.mark.parametrize("budget", [6.0, 9.0, 14.0])
 def test_the_budget_is_kept(budget):
     with Records(None) as records:
         choose([convolution(size=k) for k in (7, 14, 28)], "max", records, budget)
@@ -194,13 +219,37 @@ def test_max_goes_on_where_default_stopped_and_ends_when_nothing_is_found():
     assert clock.now < 1e3
 
 
-def test_a_kernel_that_llvm_refuses_keeps_the_formula(caplog):
+def test_a_kernel_that_llvm_refuses_keeps_the_formula():
     FakeSession.fails = True
     kernel = convolution()
     with Records(None) as records:
         _, chosen = choose([kernel], "default", records)
     assert knobs_of(chosen) == knobs_of([make_loops(kernel, AVX512, "kernel")])
-    assert "internal error" in caplog.text
+
+
+def test_what_was_fast_by_luck_fails_in_the_rehearsal():
+    FakeSession.luck = 0.5
+    kernel = product(64, 64, 64)
+    base = make_loops(kernel, AVX512, "kernel")
+    with Records(None) as records:
+        _, (chosen,) = choose([kernel], "default", records)
+        trials = records.trials(records.kernels()[0].key)
+    session = FakeSession(AVX512, 2, None)
+    costs = [session.cost(Candidate.of(each.rule, each.knobs)) for each in (base, chosen)]
+    assert costs[1] <= costs[0]
+    assert any(t.ratio < CLEAR_WIN for t in trials) == (costs[1] < costs[0] * CLEAR_WIN)
+
+
+def test_networks_are_told_apart_by_kernels_and_schedules():
+    with Records(None) as records:
+        entries = [entries_of([(k, make_loops(k, AVX512, "kernel")) for k in kernels], AVX512, 2,
+                              records).values()
+                   for kernels in ([product()], [product(), product(seed=5)], [convolution()])]
+        keys = {network_key(each, picks_of(each)) for each in entries}
+        assert len(keys) == 3
+        assert records.network("n") is None
+        records.set_network("n", 0.9)
+        assert records.network("n") == 0.9
 
 
 def test_progress_tells_kernels_done():
@@ -208,16 +257,17 @@ def test_progress_tells_kernels_done():
     with Records(None) as records:
         choose([convolution(), convolution(window=3)], "default", records,
                on_progress=lambda *words: told.append(words))
-    assert [(done, total) for done, total, _ in told] == [(1, 2), (2, 2)]
-    assert "of the formula's time" in told[0][2]
+    assert [(done, total) for done, total, _ in told] == [(0, 2), (1, 2), (2, 2)]
+    assert "s left" in told[0][2]
+    assert "of the formula's time" in told[1][2]
 
 
 def test_kernels_that_do_not_matter_are_left_out(monkeypatch):
     monkeypatch.setattr(tuner_module, "_SMALL_SHARE", 0.2)
     with Records(None) as records:
-        tuner, _ = choose([convolution(256, 256, 28, 3), product(2, 4, 3)], "default", records)
+        found, _ = choose([convolution(256, 256, 28, 3), product(2, 4, 3)], "default", records)
     assert FakeSession.calls == 1
-    assert sorted(each.tried > 0 for each in tuner.found) == [False, True]
+    assert sorted(each.tried > 0 for each in found) == [False, True]
 
 
 def test_random_numbers_do_not_depend_on_what_came_before():

@@ -1,8 +1,10 @@
 """build: a model becomes an engine. One function, one line per stage."""
 
 import logging
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import llvmlite
@@ -18,7 +20,7 @@ from bessemer.compiler.constants import ConstantPool, stored_source
 from bessemer.compiler.dump import Dumper
 from bessemer.compiler.kernels import CompiledKernel, compile_kernels
 from bessemer.compiler.symbols import Ranges, symbol_ranges, usual_values
-from bessemer.compiler.tuning import Tuning
+from bessemer.compiler.tuning import FASTER, Choose, Tuning, choosers
 from bessemer.compiler.variant import Variant, lower_variant
 from bessemer.core.assumptions import settling
 from bessemer.core.errors import SettingsError, ShapeError
@@ -41,6 +43,8 @@ from bessemer.tune.levels import LEVELS
 Progress = Callable[[str, int, int, str], None]
 LOGGER = logging.getLogger("bessemer.compiler")
 
+_COMPARE_SECONDS = 2.0
+"""What it takes to see whether a tuned network is faster."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,8 @@ class Compiled:
     variants: list[Variant]
     plan: Plan
     engine: Engine
+    compile_seconds: float = 0.0
+    """What making machine code took."""
 
 
 def build(
@@ -127,8 +133,37 @@ def build(
 
 def compile_graph(graph: Graph, options: BuildOptions, *, on_progress: Progress | None = None,
                   logger: logging.Logger = LOGGER) -> Compiled:
-    """The whole pipeline on a graph, keeping every stage."""
+    """The whole pipeline on a graph, keeping every stage.
+
+    With tuning a network is built by formula, tuned, built anew, and the faster of both is kept.
+    """
     tell = on_progress or (lambda stage, done, total, detail: None)
+    tuning = options.tuning
+    if tuning.level == "none":
+        return _compile(graph, options, tell, logger, {})
+    with tuning.opened() as records:
+        choose = choosers(tuning, options.targets, options.threads, records)
+        first = _compile(graph, options, tell, logger, choose)
+        open_ones = {name: each for name, each in choose.items() if not each.settled}
+        reserve = time.perf_counter() - tuning.started + _COMPARE_SECONDS
+        if settings().cache:
+            reserve -= first.compile_seconds
+        found = [each.search(first.engine.program_of(name), reserve, partial(tell, "tune"))
+                 for name, each in open_ones.items()]
+        tuning.found.extend(row for each in choose.values() for row in each.report())
+        if not any(found):
+            return first
+        second = _compile(graph, options, tell, logger, choose)
+        ratio = max(each.judge(second.engine.program_of(name), first.engine.program_of(name))
+                    for name, each in open_ones.items())
+        kept = "kept" if ratio <= FASTER else "the formula's schedules are kept"
+        tell("tune", 1, 1, f"the network takes {ratio:.1%} of its time by formula: {kept}")
+        return second if ratio <= FASTER else first
+
+
+def _compile(graph: Graph, options: BuildOptions, tell: Progress, logger: logging.Logger,
+             choose: Mapping[str, Choose]) -> Compiled:
+    """All stages, with schedules as `choose` says for each target, else by formula."""
     dump = Dumper.from_settings()
     tell("import", 1, 1, graph.name)
     imported = graph
@@ -136,7 +171,7 @@ def compile_graph(graph: Graph, options: BuildOptions, *, on_progress: Progress 
     dump.graph("import", imported)
     with settling(options.usual) as settled:
         try:
-            graph, passes, variants = _lower(imported, options, constants, tell, dump)
+            graph, passes, variants = _lower(imported, options, constants, tell, dump, choose)
         except ShapeError:
             if not settled.taken:
                 raise
@@ -144,12 +179,12 @@ def compile_graph(graph: Graph, options: BuildOptions, *, on_progress: Progress 
         taken = tuple(settled.taken)
     if taken and not (variants and all(
             is_checked(each, variant.plan) for each in taken for variant in variants)):
-        return compile_graph(imported, replace(options, exact=True), on_progress=on_progress,
-                             logger=logger)
+        return _compile(imported, replace(options, exact=True), tell, logger, choose)
     tell("schedule", len(options.targets), len(options.targets), "")
     _report_host_steps(variants[0], options.strict, logger)
     cache = ObjectCache.from_settings()
     objects, requires = {}, {}
+    start = time.perf_counter()
     for variant in variants:
         def on_done(done: int, total: int, chip: Target = variant.target) -> None:
             tell("compile", done, total, chip.name)
@@ -157,6 +192,7 @@ def compile_graph(graph: Graph, options: BuildOptions, *, on_progress: Progress 
         objects[variant.target.name] = tuple(compile_kernels(
             variant.all_kernels, variant.target, cache, on_done, (driver_module(variant.target),)))
         requires[variant.target.name] = variant.target.requires
+    compile_seconds = time.perf_counter() - start
     tell("pack", 0, 1, "")
     source = None
     if options.store and any(variant.plan.symbols for variant in variants):
@@ -171,11 +207,12 @@ def compile_graph(graph: Graph, options: BuildOptions, *, on_progress: Progress 
     first = variants[0]
     return Compiled(imported, first.graph, [*passes, *first.passes], first.partition.groups,
                     [str(note) for note in first.partition.notes], first.kernels, variants,
-                    data.plan, engine)
+                    data.plan, engine, compile_seconds)
 
 
 def _lower(imported: Graph, options: BuildOptions, constants: ConstantPool, tell: Progress,
-           dump: Dumper) -> tuple[Graph, list[PassResult], list[Variant]]:
+           dump: Dumper, choose: Mapping[str, Choose]
+           ) -> tuple[Graph, list[PassResult], list[Variant]]:
     """The optimised graph, what the passes did, and the graph lowered for each target."""
     graph = substitute_symbols(imported, {}) if has_choices(imported) else imported.clone()
     tell("optimise", 0, 1, f"{len(graph.nodes)} nodes")
@@ -188,7 +225,7 @@ def _lower(imported: Graph, options: BuildOptions, constants: ConstantPool, tell
         variants.append(lower_variant(graph.clone(), chip, constants, disable=options.disable,
                                       verify=options.verify, fuse=options.fuse,
                                       ranges=options.ranges,
-                                      choose=options.tuning.chooser(chip, options.threads, tell)))
+                                      choose=choose.get(chip.name)))
         dump.variant(variants[-1])
     return graph, passes, variants
 

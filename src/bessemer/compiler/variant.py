@@ -96,8 +96,7 @@ def lower_variant(graph: Graph, target: Target, constants: ConstantPool, *,
     def lower_body(node: Node) -> dict[str, Variant]:
         return lower_bodies(
             node, lambda body: lower_variant(body, target, constants, disable=disable,
-                                             verify=verify, fuse=fuse, ranges=ranges,
-                                             choose=choose),
+                                             verify=verify, fuse=fuse, ranges=ranges),
             disable, verify)
 
     symbols = Symbols(ranges or {})

@@ -101,6 +101,16 @@ class Engine:
         """What the memory planner decided; a context takes `arena_bytes` of memory."""
         return self.plan.memory
 
+    def program_of(self, variant: str) -> Program:
+        """What a variant runs; several may run on this machine.
+
+        Raises: TargetError for an engine that does not run here.
+        """
+        if self._program is None:
+            assert self._unfit is not None
+            raise self._unfit
+        return Program.of(self._data, variant, self._program.constants)
+
     def find_layer(self, name: str) -> list[Step]:
         """The steps of that name or made from the source node of that name.
 

@@ -118,6 +118,12 @@ class Recorder:
     def _add(self, step: int, nanoseconds: int) -> None:
         self._times.setdefault(step, []).append(nanoseconds / 1e3)
 
+    def take(self) -> dict[int, list[float]]:
+        """Microseconds by step of the runs collected so far, which are forgotten."""
+        times, self._times = self._times, {}
+        self._totals.clear()
+        return times
+
     def result(self, threads: int, work: Mapping[int, tuple[int, int]]) -> Profile:
         """The profile of the runs collected so far, at least one.
 

@@ -112,15 +112,19 @@ class Runner:
         if given is not None:
             use_given(self.signature, given, made, arrays, self._mask)
         self.tables.bind(arrays, made)
-        program = self.program
-        if program.is_native:
-            self._call(0)
-        else:
-            self._run_mixed(arrays, made, recorder)
+        self.run_bound(arrays, made, recorder)
         if given:
             self._deliver(given, made)
         # As many names as values; a strict zip would take twice the time.
         return dict(zip(self._names, made))
+
+    def run_bound(self, arrays: list[Any], made: list[Any], recorder: Recorder | None = None
+                  ) -> None:
+        """Runs on the inputs and outputs that the tables point at."""
+        if self.program.is_native:
+            self._call(0)
+        else:
+            self._run_mixed(arrays, made, recorder)
 
     def call_native(self) -> None:
         """Runs the native call of a program that is nothing else, on what the tables point at."""

@@ -28,15 +28,17 @@ class Tables:
         jobs_at = round_up(8 * count, 64)
         requests_at = round_up(jobs_at + abi.JOB_BYTES * jobs, 64)
         self._region = Region(requests_at + abi.REQUEST_BYTES * len(self._segments))
-        base = self._region.address
+        self.base = base = self._region.address
         self.arguments = self._region.array(0, 8 * count).view(np.uint64)
         if template is not None:
             bases = np.array([arena_address, 0], np.uint64)
             self.arguments[:] = bases[template.bases] + template.offsets
-        table = self._region.array(jobs_at, abi.JOB_BYTES * jobs).view(np.uint64).reshape(jobs, 4)
-        table[:, 0] = found.functions
-        table[:, 1] = found.starts * np.uint64(8) + np.uint64(base)
-        table[:, 2] = found.flags
+        # Rows of function, address of the arguments, flags.
+        self.jobs = self._region.array(jobs_at, abi.JOB_BYTES * jobs).view(np.uint64).reshape(
+            jobs, abi.JOB_BYTES // 8)
+        self.jobs[:, 0] = found.functions
+        self.jobs[:, 1] = found.starts * np.uint64(8) + np.uint64(base)
+        self.jobs[:, 2] = found.flags
         self.requests = [
             base + requests_at + abi.REQUEST_BYTES * i for i in range(len(self._segments))
         ]

@@ -1,7 +1,7 @@
-"""What the loops of a kernel do, counted: instructions by kind, and bytes that miss each cache.
+"""What the loops of a kernel do, counted: instructions by kind, and what its accesses touch.
 
 The counts are those of one thread. They are rough: addresses are looked at from each loop by
-itself, and a cache holds what is used within a loop if it fits as a whole.
+itself.
 """
 
 import math
@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from bessemer.core.shapes import Dim, usual
+from bessemer.lower.affine import plain_form
 from bessemer.lower.kernel import EXPENSIVE
 from bessemer.lower.loops import Alloc, Buffer, Fma, For, Function, If, Let, Stmt, Store
 from bessemer.targets.target import Target
@@ -24,45 +25,7 @@ from bessemer.te.expr import (
     binary,
     walk,
 )
-
-_LINE_BYTES = 64
-
-
-@dataclass(eq=False)
-class Loop:
-    """A loop around some accesses; `extent` is that of one thread."""
-
-    var: str
-    extent: float
-    kind: str
-    children: "list[Loop]" = field(default_factory=list)
-    accesses: "list[Access]" = field(default_factory=list)
-
-    @property
-    def is_loop(self) -> bool:
-        """True if it is a loop in the machine code."""
-        return self.kind in ("serial", "parallel") and self.extent > 1
-
-
-@dataclass(eq=False)
-class Access:
-    """A load or store of memory: which loops move its address."""
-
-    buffer: Buffer
-    moving: frozenset[str]
-    steps: dict[str, int]
-
-    def bytes_within(self, loops: list[Loop]) -> float:
-        """Bytes that the access touches while these loops run."""
-        size = self.buffer.dtype.size_bytes
-        count, dense = 1.0, 1.0
-        for loop in loops:
-            if loop.var in self.moving:
-                count *= loop.extent
-                if abs(self.steps[loop.var]) * size < _LINE_BYTES:
-                    dense *= loop.extent
-        lines = max(1.0, dense * size / _LINE_BYTES) * _LINE_BYTES
-        return min(count / dense * lines, float(_buffer_bytes(self.buffer)))
+from bessemer.tune.traffic import Access, Loop, Touched, buffer_bytes, missed
 
 
 @dataclass
@@ -99,10 +62,11 @@ class NestModel:
 
     counts: Counts
     root: Loop
+    _touched: Touched = field(default_factory=dict)
 
     def missed_bytes(self, capacity: int) -> float:
         """Bytes that one thread fetches from beyond a cache of that size."""
-        return sum(_missed(self.root, capacity).values())
+        return sum(missed(self.root, capacity, self._touched).values())
 
 
 def model_of(function: Function, target: Target, threads: int,
@@ -130,6 +94,7 @@ class _Walker:
         self.root = Loop("", 1, "serial")
         self.lets: dict[str, Expr] = {}
         self.extents: dict[str, int] = {}
+        self._let_forms: dict[str, tuple[Expr, dict[str, int] | None]] = {}
         self._most = 0.0
 
     def extent(self, dim: Dim) -> int:
@@ -256,7 +221,7 @@ class _Walker:
     def _access(self, buffer: Buffer, indices: tuple[Expr, ...], place: _Place, is_store: bool
                 ) -> None:
         steps = self._moving(buffer, indices, place)
-        access = Access(buffer, frozenset(steps), steps)
+        access = Access(buffer, frozenset(steps), steps, buffer_bytes(buffer))
         (place.loops[-1] if place.loops else self.root).accesses.append(access)
         count, copies = place.weight, place.copies
         kind = "broadcast"
@@ -279,26 +244,62 @@ class _Walker:
 
     def _moving(self, buffer: Buffer, indices: tuple[Expr, ...], place: _Place) -> dict[str, int]:
         """The loops that move an address, and by how many elements in one iteration."""
-        strides = [self.extent(stride) for stride in buffer.strides]
+        steps: dict[str, int] = {}
+        others: list[tuple[Expr, int]] = []
+        for index, dim in zip(indices, buffer.strides, strict=True):
+            stride = self.extent(dim)
+            form = self._form(index)
+            if form is None:
+                others.append((index, stride))
+            else:
+                for name, coefficient in form.items():
+                    steps[name] = steps.get(name, 0) + coefficient * stride
+        steps = {loop.var: steps.get(loop.var, 0) if self.extents[loop.var] > 1 else 0
+                 for loop in place.loops}
+        if others:
+            self._add_steps(steps, others)
+        return {name: step for name, step in steps.items() if step}
 
+    def _add_steps(self, steps: dict[str, int], others: list[tuple[Expr, int]]) -> None:
+        """Adds what indices that are no plain sums move by, found by trying."""
         def address(values: dict[str, int]) -> int:
             memo: dict[str, int] = {}
-            return sum(self._value(index, values, memo) * stride
-                       for index, stride in zip(indices, strides, strict=True))
+            return sum(self._value(index, values, memo) * stride for index, stride in others)
 
-        used = self._names(indices)
+        used = self._names(tuple(index for index, _ in others))
         base = address({})
-        steps = {}
-        for loop in place.loops:
-            if loop.var not in used:
+        for name in steps:
+            if name not in used:
                 continue
-            last = self.extents[loop.var] - 1
-            step = address({loop.var: min(1, last)}) - base
-            if not step and last > 1:
-                step = -(-(address({loop.var: last}) - base) // last)
-            if step:
-                steps[loop.var] = step
-        return steps
+            last = self.extents[name] - 1
+            step = address({name: min(1, last)}) - base
+            if not step and not steps[name] and last > 1:
+                step = -(-(address({name: last}) - base) // last)
+            steps[name] += step
+
+    def _form(self, index: Expr) -> dict[str, int] | None:
+        """Coefficients of loop variables in a plain sum of them; None for other expressions."""
+        form = plain_form(index)
+        if form is None:
+            return None
+        found: dict[str, int] = {}
+        for name, _, coefficient in form.terms:
+            parts = {name: 1}
+            if name in self.lets:
+                inner = self._let_form(name)
+                if inner is None:
+                    return None
+                parts = inner
+            for part, factor in parts.items():
+                found[part] = found.get(part, 0) + coefficient * factor
+        return found
+
+    def _let_form(self, name: str) -> dict[str, int] | None:
+        value = self.lets[name]
+        known = self._let_forms.get(name)
+        if known is None or known[0] is not value:
+            known = self._let_forms[name] = value, self._form(value)
+        return known[1]
 
     def _names(self, indices: tuple[Expr, ...]) -> set[str]:
         found: set[str] = set()
@@ -345,48 +346,3 @@ _OPERATIONS: dict[str, Callable[[int, int], int]] = {
 def _apply(op: str, a: int, b: int) -> int:
     operation = _OPERATIONS.get(op)
     return operation(a, b) if operation is not None else 0
-
-
-def _buffer_bytes(buffer: Buffer) -> float:
-    return math.prod(usual(dim, {}) for dim in buffer.shape) * buffer.dtype.size_bytes
-
-
-def _within(loop: Loop, above: list[Loop]) -> dict[int, float]:
-    """Bytes of each buffer that are touched while a loop runs once through."""
-    found: dict[int, float] = {}
-    chain = [*above, loop]
-    for access in loop.accesses:
-        key = id(access.buffer)
-        found[key] = max(found.get(key, 0.0), access.bytes_within(chain))
-    for child in loop.children:
-        for key, size in _within(child, chain).items():
-            found[key] = max(found.get(key, 0.0), size)
-    return found
-
-
-def _missed(loop: Loop, capacity: int) -> dict[int, float]:
-    """Bytes of each buffer fetched while a loop runs once through, its accesses inside."""
-    whole = _within(loop, [])
-    if sum(whole.values()) <= capacity:
-        return whole
-    inner: dict[int, float] = {}
-    for access in loop.accesses:
-        key = id(access.buffer)
-        inner[key] = max(inner.get(key, 0.0), access.bytes_within([]))
-    for child in loop.children:
-        for key, size in _missed(child, capacity).items():
-            inner[key] = inner.get(key, 0.0) + size
-    stays = sum(inner.values()) <= capacity
-    moving = _moved_by(loop)
-    return {key: size * (loop.extent if key in moving or not stays else 1)
-            for key, size in inner.items()}
-
-
-def _moved_by(loop: Loop) -> set[int]:
-    found: set[int] = set()
-    todo = [loop]
-    while todo:
-        at = todo.pop()
-        found |= {id(access.buffer) for access in at.accesses if loop.var in access.moving}
-        todo += at.children
-    return found

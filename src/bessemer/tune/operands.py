@@ -106,9 +106,7 @@ class Workspace:
 
     def _constant(self, operand: Operand) -> int:
         assert operand.constant is not None
-        packed = np.ascontiguousarray(operand.layout.pack(operand.constant))
-        region = Region(packed.nbytes, huge=True)
-        region.array(0, packed.nbytes)[:] = packed.reshape(-1).view(np.uint8)
+        region = packed_region(operand)
         self._packed.setdefault(id(operand), []).append(region)
         return region.address
 
@@ -126,6 +124,15 @@ class Workspace:
         flat = flat[static((operand.offset,))[0]:]
         strides = [stride * dtype.itemsize for stride in static(operand.strides)]
         return np.lib.stride_tricks.as_strided(flat, shape, strides)
+
+
+def packed_region(operand: Operand) -> Region:
+    """Memory with the content of a constant operand in its layout."""
+    assert operand.constant is not None
+    packed = np.ascontiguousarray(operand.layout.pack(operand.constant))
+    region = Region(packed.nbytes, huge=True)
+    region.array(0, packed.nbytes)[:] = packed.reshape(-1).view(np.uint8)
+    return region
 
 
 def operand_bytes(operand: Operand) -> int:

@@ -13,7 +13,7 @@ from bessemer.core.errors import SettingsError
 from bessemer.core.settings import settings
 from bessemer.tune.space import Candidate
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 """Raised when generated code changes so much that old timings no longer say which is faster."""
 
 _LOG = logging.getLogger("bessemer.tune")
@@ -29,6 +29,8 @@ CREATE TABLE IF NOT EXISTS trials (
 CREATE TABLE IF NOT EXISTS searches (
     key TEXT NOT NULL, version INTEGER NOT NULL, base TEXT NOT NULL, effort REAL NOT NULL,
     PRIMARY KEY (key, version, base));
+CREATE TABLE IF NOT EXISTS networks (
+    key TEXT NOT NULL, version INTEGER NOT NULL, ratio REAL NOT NULL, PRIMARY KEY (key, version));
 """
 
 
@@ -141,6 +143,18 @@ class Records:
             self._file.execute(
                 "INSERT INTO searches VALUES (?,?,?,?) ON CONFLICT DO UPDATE "
                 "SET effort = max(effort, excluded.effort)", (key, RECORD_VERSION, base, effort))
+
+    def network(self, key: str) -> float | None:
+        """A network's time with certain schedules by that with the formula's; None if unknown."""
+        found = self._file.execute("SELECT ratio FROM networks WHERE key = ? AND version = ?",
+                                   (key, RECORD_VERSION)).fetchone()
+        return float(found[0]) if found else None
+
+    def set_network(self, key: str, ratio: float) -> None:
+        """Notes what a whole network's time was by that with the formula's schedules."""
+        with self._writing():
+            self._file.execute("INSERT OR REPLACE INTO networks VALUES (?,?,?)",
+                               (key, RECORD_VERSION, ratio))
 
     def kernels(self) -> list[KernelRecord]:
         """All kernels, sorted."""

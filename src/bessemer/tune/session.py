@@ -12,6 +12,7 @@ from bessemer.codegen.cache import ObjectCache
 from bessemer.codegen.llvm.driver import driver_module
 from bessemer.codegen.llvm.pool import CompilePool
 from bessemer.codegen.objects import compile_functions, name_by_content
+from bessemer.core.errors import CodegenError
 from bessemer.core.shapes import is_static
 from bessemer.lower.kernel import Kernel
 from bessemer.schedule.rule import Scheduled
@@ -19,6 +20,7 @@ from bessemer.targets.target import Target
 from bessemer.tune.description import describe_chip, describe_kernel, kernel_key
 from bessemer.tune.guard import guard_module
 from bessemer.tune.measure import Bench, Code, Timing
+from bessemer.tune.network import Network, Site, Turn
 from bessemer.tune.operands import Array, Workspace
 from bessemer.tune.records import KernelRecord, Records, Trial
 from bessemer.tune.space import Candidate
@@ -35,6 +37,15 @@ class Built:
 
     candidate: Candidate
     scheduled: Scheduled
+
+
+@dataclass(frozen=True, eq=False)
+class Trying:
+    """Schedules of a kernel to time in a network, the formula's first, and where it runs there."""
+
+    kernel: Kernel
+    sites: Sequence[Site]
+    built: Sequence[Built]
 
 
 class Session:
@@ -88,23 +99,71 @@ class Session:
 
     def measure(self, kernel: Kernel, built: Sequence[Built], seconds: float, wanted: int = 6
                 ) -> list[Trial]:
-        """Times of schedules side by side, the formula's first; they are added to the records.
+        """Times of schedules side by side, by themselves, the formula's first; they are recorded.
 
         A schedule with other results than the first is an internal error: it is reported and
         recorded as wrong, and its time is not taken.
         """
-        objects = self.compile([each.scheduled for each in built])
-        codes = [Code.load(each.scheduled, code)
-                 for each, code in zip(built, objects, strict=True)]
-        workspace = Workspace(kernel)
-        expected = self.bench.check(codes[0], workspace)
-        right = [k for k, code in enumerate(codes) if k == 0 or self._agrees(
-            kernel, built[k], self.bench.check(code, workspace), expected)]
+        codes, workspace = self._load(built), Workspace(kernel)
+        right = [0, *self._right(kernel, built, codes, workspace)]
         timings = self.bench.compare([codes[k] for k in right], workspace, seconds, wanted=wanted)
         workspace.close()
-        for code in codes:
-            code.linked.close()
+        _close(codes)
         return self._record(kernel, built, dict(zip(right, timings, strict=True)))
+
+    def measure_in(self, network: Network, trials: Sequence[Trying], seconds: float
+                   ) -> list[list[Trial]]:
+        """Times of schedules inside a network, for each kernel the formula's first; recorded.
+
+        Empty for a kernel with a schedule that does not compile: this is an internal error, too.
+        """
+        turns: list[Turn] = []
+        rights: list[list[int] | None] = []
+        loaded: list[Code] = []
+        for each in trials:
+            try:
+                codes = self._load(each.built)
+                loaded += codes
+                workspace = Workspace(each.kernel)
+                right = self._right(each.kernel, each.built, codes, workspace)
+                workspace.close()
+            except CodegenError as error:
+                _LOG.error("internal error: kernel %s: %s", each.kernel.name, error)
+                rights.append(None)
+                continue
+            rights.append(right)
+            turns.append(Turn(each.kernel, each.sites, [codes[k] for k in right]))
+        found = iter(network.compare(turns, seconds))
+        result = [[] if right is None else self._record(
+            each.kernel, each.built, dict(zip((0, *right), next(found), strict=True)))
+            for each, right in zip(trials, rights, strict=True)]
+        network.release()
+        _close(loaded)
+        return result
+
+    def rehearse(self, network: Network, trials: Sequence[Trying], seconds: float
+                 ) -> list[list[Trial]]:
+        """Times of one other schedule for each kernel, all at once, in turn with the formula's."""
+        codes = [self._load(each.built) for each in trials]
+        found = network.rehearse(
+            [Turn(each.kernel, each.sites, loaded[1:])
+             for each, loaded in zip(trials, codes, strict=True)], seconds)
+        network.release()
+        for loaded in codes:
+            _close(loaded)
+        return [self._record(each.kernel, each.built, dict(enumerate(timings)))
+                for each, timings in zip(trials, found, strict=True)]
+
+    def _load(self, built: Sequence[Built]) -> list[Code]:
+        objects = self.compile([each.scheduled for each in built])
+        return [Code.load(each.scheduled, code) for each, code in zip(built, objects, strict=True)]
+
+    def _right(self, kernel: Kernel, built: Sequence[Built], codes: Sequence[Code],
+               workspace: Workspace) -> list[int]:
+        """The schedules but the first whose results are those of the first."""
+        expected = self.bench.check(codes[0], workspace)
+        return [k for k, code in enumerate(codes) if k and self._agrees(
+            kernel, built[k], self.bench.check(code, workspace), expected)]
 
     def _agrees(self, kernel: Kernel, built: Built, found: list[Array], expected: list[Array]
                 ) -> bool:
@@ -128,6 +187,11 @@ class Session:
         self.records.add(KernelRecord(
             key, describe_chip(self.target), self.threads, describe_kernel(kernel)), trials)
         return trials
+
+
+def _close(codes: Sequence[Code]) -> None:
+    for code in codes:
+        code.linked.close()
 
 
 def difference(found: Array, expected: Array) -> float:

@@ -1,52 +1,47 @@
 """Chooses the schedule of each kernel of a network: from records, else by searching and timing.
 
 The schedule that the formula gives is always among those timed, and is replaced only by one that
-was clearly faster side by side. Candidates come in an order that does not depend on the budget, so
-a larger budget tries the same ones and more.
+was clearly faster in the same place of the same network: once when it was found, and once more in a
+rehearsal of all winners together. Candidates come in an order that does not depend on the budget,
+so a larger budget tries the same ones and more.
 """
 
 import contextlib
-import logging
+import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from bessemer.core.errors import CodegenError
 from bessemer.lower.kernel import Kernel
 from bessemer.schedule.rule import Scheduled
 from bessemer.targets.target import Target
 from bessemer.tune.cost_model import CostModel, current_model
-from bessemer.tune.features import NAMES, estimated_seconds, features_of
+from bessemer.tune.description import kernel_key
+from bessemer.tune.features import estimated_seconds, features_of
 from bessemer.tune.measure import LEAST_SLICES
-from bessemer.tune.operands import Array
+from bessemer.tune.network import Network, Site
+from bessemer.tune.proposals import Proposals
 from bessemer.tune.records import Records, Trial
-from bessemer.tune.session import Built, Session, can_measure
+from bessemer.tune.session import Built, Session, Trying, can_measure
 from bessemer.tune.space import Candidate, Space
-
-_LOG = logging.getLogger("bessemer.tune")
 
 DEFAULT_SECONDS = 30.0
 """How long "default" may search where no budget is given."""
 MAX_SECONDS = 600.0
 """How long "max" searches where no budget is given, unless it finds nothing more before."""
 
-CLEAR_WIN = 0.975
+CLEAR_WIN = 0.98
 """A schedule takes the place of the formula's if its time is below this share."""
-NOISY_WIN = 0.88
-"""The same where the machine was disturbed while it was timed."""
-MOST_CODE = 1500
-"""Instructions of a candidate: more take long to compile and do not fit the instruction cache."""
 
-_POOL = {"default": 48, "max": 160}
-_BATCH = {"default": 4, "max": 8}
 _SMALL_SHARE = 0.004
 _SMALL_SECONDS = 4e-6
 _CONVERGED = 3
-_CHUNK = 6
-_SLACK_SECONDS = 0.5
+_AT_ONCE = 3  # kernels whose candidates are compiled together
+_TIMED_TOGETHER = {"default": 32, "max": 32}
+_COMPARE_SECONDS = 3.0
+_REHEARSAL_SECONDS = 2.0
 
 OnProgress = Callable[[int, int, str], None]
 """Called with kernels done, kernels in all, and a remark."""
@@ -61,15 +56,12 @@ class Effort:
     deadline: float
 
     @staticmethod
-    def of(level: str, budget_s: float | None, started: float) -> "Effort":
-        """The effort of a build that began at `started`."""
-        now = time.perf_counter()
+    def of(level: str, budget_s: float | None, started: float, reserve_s: float) -> "Effort":
+        """The effort of a build that began at `started` and takes `reserve_s` after tuning."""
         if budget_s is None:
             seconds = MAX_SECONDS if level == "max" else DEFAULT_SECONDS
-            return Effort(level, seconds, now + seconds)
-        # What follows, compiling what is missing and packing constants, takes time as well.
-        rest = 0.3 + 0.3 * (now - started)
-        return Effort(level, budget_s, started + budget_s - rest)
+            return Effort(level, seconds, time.perf_counter() + seconds)
+        return Effort(level, budget_s, started + budget_s - reserve_s)
 
     @property
     def left(self) -> float:
@@ -82,15 +74,27 @@ class Effort:
         return 1.0 if self.level == "default" else max(self.seconds, 2.0)
 
 
+@dataclass(frozen=True)
+class Pick:
+    """The schedule of a kernel: what came second, in words, belongs to it."""
+
+    candidate: Candidate
+    runner_up: str = ""
+
+
+Picks = dict[str, Pick]
+"""By the kernel's key; kernels that are not in it keep what the formula chooses."""
+
+
 @dataclass(eq=False)
 class Entry:
-    """One distinct kernel: how often it runs, its formula's schedule, what was found."""
+    """One distinct kernel: where it runs, its formula's schedule, what was found."""
 
     kernel: Kernel
     default: Built
     key: str
     trials: list[Trial]
-    count: int = 1
+    sites: list[Site] = field(default_factory=list)
     fruitless: int = 0
 
     @property
@@ -110,12 +114,18 @@ class Entry:
         return next((t.ratio for t in self.trials if t.base == self.base
                      and t.candidate == best), 1.0)
 
+    def add(self, found: Sequence[Trial]) -> None:
+        """Takes trials in; they replace older ones of the same schedules."""
+        trials = {(t.base, t.rule, t.knobs): t for t in (*self.trials, *found)}
+        self.trials = list(trials.values())
+
 
 @dataclass(frozen=True)
 class Tuned:
     """What tuning found for one distinct kernel, of which the network has `count`.
 
-    `seconds` and `ratio` are None and 1 where nothing was timed; `tried` schedules were.
+    `seconds`, of all of them together, and `ratio` are None and 1 where nothing was timed; `tried`
+    schedules were.
     """
 
     kernel: str
@@ -131,7 +141,7 @@ def decide(trials: Sequence[Trial], default: Candidate) -> Candidate:
     base = str(default)
     wins = [(trial.ratio, trial.rule, trial.knobs, trial) for trial in trials
             if trial.base == base and not trial.wrong and trial.slices >= LEAST_SLICES
-            and trial.ratio < (CLEAR_WIN if trial.clean else NOISY_WIN)]
+            and trial.ratio < CLEAR_WIN]
     return min(wins)[3].candidate if wins else default
 
 
@@ -151,187 +161,160 @@ def runner_up(trials: Sequence[Trial], default: Candidate) -> str:
     return f"{text}, {ratio / timed[best]:.2f} of its time"
 
 
-def _tuned(entry: Entry) -> Tuned:
+def summary(entry: Entry) -> Tuned:
+    """What is known of a kernel."""
     trials = [trial for trial in entry.trials if trial.base == entry.base]
     best = entry.best
     seconds = next((t.seconds for t in trials if t.candidate == best), None)
-    return Tuned(entry.kernel.name, entry.count, str(best), seconds, entry.ratio, len(trials))
+    return Tuned(entry.kernel.name, len(entry.sites), str(best), seconds, entry.ratio, len(trials))
+
+
+def entries_of(kernels: Iterable[tuple[Kernel, Scheduled]], target: Target, threads: int,
+               records: Records) -> dict[str, Entry]:
+    """The distinct kernels that can be timed, by key; `kernels` in order of their jobs."""
+    entries: dict[str, Entry] = {}
+    for job, (kernel, default) in enumerate(kernels):
+        if not can_measure(kernel):
+            continue
+        key = kernel_key(kernel, target, threads)
+        if key not in entries:
+            built = Built(Candidate.of(default.rule, default.knobs), default)
+            entries[key] = Entry(kernel, built, key, records.trials(key))
+        entries[key].sites.append(Site(job, kernel, default))
+    return entries
+
+
+def picks_of(entries: Iterable[Entry]) -> Picks:
+    """What the trials say, also of kernels that keep the formula's schedule."""
+    return {entry.key: Pick(entry.best, runner_up(entry.trials, entry.default.candidate))
+            for entry in entries}
+
+
+def apply_picks(picks: Picks, kernel: Kernel, default: Scheduled, target: Target, threads: int
+                ) -> Scheduled:
+    """The schedule picked for a kernel; the formula's where there is none."""
+    pick = picks.get(kernel_key(kernel, target, threads)) if can_measure(kernel) else None
+    if pick is None:
+        return default
+    if pick.candidate == Candidate.of(default.rule, default.knobs):
+        return replace(default, runner_up=pick.runner_up)
+    made = Space(kernel, target).loops(pick.candidate, for_use=True)
+    return replace(made, runner_up=pick.runner_up) if made else default
+
+
+def network_key(entries: Iterable[Entry], picks: Picks) -> str:
+    """The name under which it is kept whether these picks make a network of kernels faster."""
+    lines = sorted(f"{entry.key} {len(entry.sites)} {entry.base} {picks[entry.key].candidate}"
+                   for entry in entries)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:24]
 
 
 class Tuner:
-    """Searches schedules for all kernels of a network on this machine."""
+    """Searches schedules for the kernels of a network on this machine."""
 
     def __init__(self, target: Target, threads: int, effort: Effort, records: Records, *,
                  model: CostModel | None = None, on_progress: OnProgress | None = None) -> None:
         self.target, self.threads, self.effort, self.records = target, threads, effort, records
         self.model = model or current_model()
         self.tell = on_progress or (lambda done, total, remark: None)
-        self.found: list[Tuned] = []
-        """What `choose` found, the kernels that take longest first."""
 
-    def choose(self, kernels: Sequence[tuple[Kernel, Scheduled]]) -> list[Scheduled]:
-        """The schedule for each kernel, given the formula's."""
+    def search(self, entries: dict[str, Entry], network: Network) -> None:
+        """Tries schedules of the entries that are worth it in the network, until time is over."""
+        todo = [entry for entry in entries.values()
+                if self.records.effort(entry.key, entry.base) < self.effort.wanted]
         with Session(self.target, self.threads, self.records) as session:
-            entries: dict[str, Entry] = {}
-            names = [self._enter(session, entries, *pair) for pair in kernels]
-            todo = [entry for entry in entries.values()
-                    if self.records.effort(entry.key, entry.base) < self.effort.wanted]
-            if todo:
-                self._search(session, self._worthy(list(entries.values()), todo))
-            for entry in todo:
-                self.records.set_effort(entry.key, entry.base, self.effort.wanted)
-        self.found = sorted(map(_tuned, entries.values()),
-                            key=lambda each: -each.count * (each.seconds or 0.0))
-        return [self._chosen(entries.get(name), kernel, default)
-                for name, (kernel, default) in zip(names, kernels, strict=True)]
-
-    def _enter(self, session: Session, entries: dict[str, Entry], kernel: Kernel,
-               default: Scheduled) -> str:
-        """Adds a kernel to those it equals; its name, empty if it cannot be timed."""
-        if not can_measure(kernel):
-            return ""
-        key = session.key(kernel)
-        if key in entries:
-            entries[key].count += 1
-            return key
-        built = Built(Candidate.of(default.rule, default.knobs), default)
-        entries[key] = Entry(kernel, built, key, self.records.trials(key))
-        return key
-
-    def _chosen(self, entry: Entry | None, kernel: Kernel, default: Scheduled) -> Scheduled:
-        if entry is None:
-            return default
-        second = runner_up(entry.trials, entry.default.candidate)
-        if entry.best == entry.default.candidate:
-            return replace(default, runner_up=second)
-        made = Space(kernel, self.target).loops(entry.best, for_use=True)
-        return replace(made, runner_up=second) if made else default
+            self._search(session, network, self._worthy(list(entries.values()), todo))
+            self._rehearse(session, network, list(entries.values()))
+        for entry in todo:
+            self.records.set_effort(entry.key, entry.base, self.effort.wanted)
 
     def _worthy(self, entries: Sequence[Entry], todo: Sequence[Entry]) -> list[Entry]:
         """The kernels worth searching, those that take the largest share of the time first."""
         seconds = {entry.key: float(estimated_seconds(features_of(
             entry.kernel, entry.default.scheduled, self.target, self.threads)))
             for entry in entries}
-        share = {entry.key: entry.count * seconds[entry.key] for entry in entries}
+        share = {entry.key: len(entry.sites) * seconds[entry.key] for entry in entries}
         least = _SMALL_SHARE * sum(share.values())
         worthy = [entry for entry in todo
                   if seconds[entry.key] >= _SMALL_SECONDS and share[entry.key] >= least]
         return sorted(worthy, key=lambda entry: (-share[entry.key], entry.key))
 
-    def _search(self, session: Session, entries: list[Entry]) -> None:
+    def _search(self, session: Session, network: Network, entries: list[Entry]) -> None:
         """Turns over the kernels: one for "default", for "max" until nothing better is found."""
-        searches = {id(entry): self._batches(entry) for entry in entries}
-        queue, done = deque(entries), 0
+        proposals = {entry.key: Proposals(entry.kernel, self.target, self.threads,
+                                          self.effort.level, self.model, int(entry.key[:12], 16))
+                     for entry in entries}
+        queue, total, done = deque(entries), len(entries), 0
         while queue:
-            chunk = self._chunk(session, queue, searches)
+            chunk = self._compiled(session, queue, proposals, done, total)
             if not chunk:
                 return
-            with contextlib.suppress(CodegenError):  # reported when the kernel's turn comes
-                session.compile([each.scheduled for entry, batch in chunk
-                                 for each in (entry.default, *batch)])
+            self._measure(session, network, [pair for pair in chunk if pair[1]])
             for entry, batch in chunk:
-                if batch:
-                    self._measure(session, entry, batch)
                 if batch and self.effort.level == "max" and entry.fruitless < _CONVERGED:
                     queue.append(entry)
                 else:
                     done += 1
-                self.tell(done, len(entries), self._remark(entry))
+                self.tell(done, total, self._remark(entry))
 
-    def _chunk(self, session: Session, queue: deque[Entry],
-               searches: dict[int, Iterator[list[Built]]]) -> list[tuple[Entry, list[Built]]]:
-        """Kernels and what to time of them next, as many as there is time for.
-
-        Several at once, so that they are compiled by all processes.
-        """
+    def _compiled(self, session: Session, queue: deque[Entry], proposals: dict[str, Proposals],
+                  done: int, total: int) -> list[tuple[Entry, list[Built]]]:
+        """Kernels and what to time of them next, compiled, as many as there is time for."""
         chunk: list[tuple[Entry, list[Built]]] = []
-        most = _CHUNK if session.knows_speed else 2
-        while queue and len(chunk) < most:
-            count = sum(len(batch) + 1 for _, batch in chunk) + _BATCH[self.effort.level] + 1
-            if self.effort.left < count * session.compile_seconds + _SLACK_SECONDS * (
-                    len(chunk) + 1):
+        fixed = _COMPARE_SECONDS + _REHEARSAL_SECONDS
+        while queue and len(chunk) < _TIMED_TOGETHER[self.effort.level]:
+            part = list(queue)[:_AT_ONCE]
+            count = sum(proposals[entry.key].batch_size for entry in part)
+            if self.effort.left < fixed + count * session.compile_seconds:
                 break
-            entry = queue.popleft()
-            chunk.append((entry, next(searches[id(entry)], [])))
+            found = [(queue.popleft(), proposals[entry.key].batch(
+                entry.trials, entry.default.candidate)) for entry in part]
+            with contextlib.suppress(CodegenError):  # reported when the kernel is measured
+                session.compile([each.scheduled for entry, batch in found
+                                 for each in (entry.default, *batch)])
+            chunk += found
+            self.tell(done, total, f"{part[-1].kernel.name}: compiled; "
+                      f"{max(self.effort.left, 0):.0f} s left")
         return chunk
 
     def _remark(self, entry: Entry) -> str:
         return (f"{entry.kernel.name}: {entry.best.rule}, {entry.ratio:.0%} of the formula's time; "
                 f"{max(self.effort.left, 0):.0f} s left")
 
-    def _measure(self, session: Session, entry: Entry, batch: list[Built]) -> None:
-        """Times a batch; a new best one of many is timed once more, because luck favours it."""
-        before, known = entry.ratio, entry.best
-        self._time(session, entry, batch)
-        winner = next((each for each in batch if each.candidate == entry.best), None)
-        if self.effort.level == "max" and winner is not None and entry.best != known:
-            self._time(session, entry, [winner])
-        entry.fruitless = 0 if entry.ratio < before - 0.01 else entry.fruitless + 1
+    def _measure(self, session: Session, network: Network,
+                 chunk: Sequence[tuple[Entry, list[Built]]]) -> None:
+        """Times the batches of several kernels."""
+        found = session.measure_in(
+            network, [Trying(entry.kernel, entry.sites, [entry.default, *batch])
+                      for entry, batch in chunk], _COMPARE_SECONDS)
+        for (entry, _), trials in zip(chunk, found, strict=True):
+            before = entry.ratio
+            entry.add(trials)
+            better = trials and entry.ratio < before - 0.01
+            entry.fruitless = 0 if better else entry.fruitless + 1 if trials else _CONVERGED
 
-    def _time(self, session: Session, entry: Entry, batch: list[Built]) -> None:
-        try:
-            found = session.measure(entry.kernel, [entry.default, *batch],
-                                    min(1.5, max(self.effort.left, 0.1)))
-        except CodegenError as error:
-            _LOG.error("internal error: kernel %s: %s", entry.kernel.name, error)
-            entry.fruitless = _CONVERGED
-            return
-        trials = {(t.base, t.rule, t.knobs): t for t in (*entry.trials, *found)}
-        entry.trials = list(trials.values())
+    def _rehearse(self, session: Session, network: Network, entries: Sequence[Entry]) -> None:
+        """Times winners once more, all together, because luck has favoured them.
 
-    # -- candidates -------------------------------------------------------------------------------
-
-    def _batches(self, entry: Entry) -> Iterator[list[Built]]:
-        """What to time next, without end while there is anything new."""
-        rng = np.random.default_rng(int(entry.key[:12], 16))
-        space = Space(entry.kernel, self.target)
-        tried = {trial.candidate for trial in entry.trials if trial.base == entry.base}
-        tried.add(entry.default.candidate)
-        level = self.effort.level
-        while True:
-            pool = self._pool(entry, space, tried, rng, _POOL[level])
-            if not pool:
-                return
-            scores = self.model.scores(np.stack([features for _, features in pool]))
-            best = [pool[k][0] for k in np.argsort(scores, kind="stable")]
-            batch = []
-            for built in best:
-                made = space.loops(built.candidate, for_use=True)
+        Where one fails, the next best has its turn. What there is no time for does not win.
+        """
+        rehearsed: set[tuple[str, Candidate]] = set()
+        while not rehearsed or self.effort.left > _REHEARSAL_SECONDS:
+            todo: dict[Entry, Trying] = {}
+            for entry in entries:
+                best = entry.best
+                if best == entry.default.candidate or (entry.key, best) in rehearsed:
+                    continue
+                made = Space(entry.kernel, self.target).loops(best, for_use=True)
                 if made is not None:
-                    batch.append(Built(built.candidate, made))
-                if len(batch) == _BATCH[level]:
-                    break
-            tried |= {built.candidate for built in batch}
-            yield batch
-
-    def _pool(self, entry: Entry, space: Space, tried: set[Candidate], rng: np.random.Generator,
-              size: int) -> list[tuple[Built, Array]]:
-        """New candidates with their features: seeds, children of the best so far, random ones."""
-        seen = set(tried)
-        pool: list[tuple[Built, Array]] = []
-        for number, candidate in enumerate(self._ideas(entry, space, rng)):
-            if len(pool) >= size or number > 6 * size:
-                break
-            if candidate in seen:
-                continue
-            seen.add(candidate)
-            made = space.loops(candidate)
-            if made is None:
-                continue
-            features = features_of(entry.kernel, made, self.target, self.threads)
-            if features[NAMES.index("code")] <= np.log2(MOST_CODE):
-                pool.append((Built(candidate, made), features))
-        return pool
-
-    def _ideas(self, entry: Entry, space: Space, rng: np.random.Generator) -> Iterator[Candidate]:
-        """Candidates in the order in which they are looked at."""
-        yield from space.seeds()
-        trials = sorted((t for t in entry.trials if not t.wrong), key=lambda t: t.ratio)[:6]
-        parents = [trial.candidate for trial in trials if trial.rule in space.knobs]
-        random = space.randoms(rng)
-        while True:
-            yield next(random)
-            if parents:
-                one, other = (parents[int(k)] for k in rng.integers(len(parents), size=2))
-                yield space.mutate(one, rng)
-                yield space.mutate(space.cross(one, other, rng), rng)
+                    todo[entry] = Trying(entry.kernel, entry.sites,
+                                         [entry.default, Built(best, made)])
+                    rehearsed.add((entry.key, best))
+            if not todo:
+                return
+            found = session.rehearse(network, list(todo.values()), _REHEARSAL_SECONDS)
+            for entry, timed in zip(todo, found, strict=True):
+                entry.add(timed)
+        for entry in entries:
+            entry.trials = [trial for trial in entry.trials if trial.ratio >= CLEAR_WIN
+                            or (entry.key, trial.candidate) in rehearsed]
