@@ -184,6 +184,10 @@ CASES = {
         lambda v: few_bits((5,), 32, 32, bits=8),
     ],
     "rowwise": [lambda v: softmax((5, 37), -1), lambda v: softmax((2, 7, 3, 19), 1)],
+    "columnwise": [
+        lambda v: softmax((2, 7, 3 * v + 5), 1), lambda v: softmax((9, 8 * v), 0),
+        lambda v: softmax((3, 5, 11, v), -2),
+    ],
     "reduction": [lambda v: reduction((5, 37), 1), lambda v: reduction((37, 19), 0),
                   lambda v: reduction((3, 41, 5), 1)],
     "injective": [lambda v: transposed((5, 37, 3), (2, 0, 1)),

@@ -4,7 +4,7 @@ All stages run over the same rows; what lies between them is kept for one row in
 of the thread, so each element is read from and written to memory once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +96,7 @@ class Rowwise(Rule):
                for s in kernel.stages):
             return "positions of extremes are not kept in rows"
         rows = rows_of(kernel)
-        needs = [_bytes(stage, rows) for stage in kernel.stages]
+        needs = [row_bytes(stage, rows) for stage in kernel.stages]
         if any(isinstance(need, Sym) for need in needs):
             return "the length of a row is symbolic, its scratch would have no fixed size"
         scratch = sum(map(int, needs))  # type: ignore[arg-type]
@@ -109,42 +109,11 @@ class Rowwise(Rule):
     def build(self, kernel: Kernel, knobs: Mapping[str, Any], memory: Memory, target: Target
               ) -> tuple[list[Stmt], str]:
         rows = rows_of(kernel)
-        outputs = {id(operand.tensor): operand for operand in kernel.outputs}
         variables: list[Expr] = [Var(f"row{k}", i64) for k in range(len(rows.extents))]
-        body: list[Stmt] = []
-        texts = []
-        for number, stage in enumerate(kernel.stages):
-            own = rows.axes[id(stage)]
-            bound = {axis: variables[row] for axis, row in own.items()}
-            rest = tuple(k for k in range(stage.rank) if k not in bound)
-            operand = outputs.get(id(stage))
-            local: tuple[Buffer, tuple[int, ...]] | None = None
-            if operand is None or _is_read(stage, kernel):
-                shape = tuple(stage.shape[k] for k in rest)
-                # Not the stage's name: two may have the same, and generated ones are not stable.
-                buffer = Buffer.dense(f"stage{number}", stage.dtype, shape, "stack")
-                body.append(Alloc(buffer))
-                local = (buffer, rest)
-            schedule = self._stage_schedule(stage, bound, target)
-            texts.append(schedule.text)
-            if local is not None:
-                body += Nest(stage, schedule, memory, [], bound, local).build()
-                memory.local[id(stage)] = local
-            if operand is not None:
-                again = schedule if local is None else self._stage_schedule(stage, bound, target)
-                body += Nest(stage, again, memory, [operand], bound).build()
-        return self._wrap(body, variables, rows.extents), "\n".join(filter(None, texts))
-
-    def _wrap(self, body: list[Stmt], variables: list[Expr], extents: Shape) -> list[Stmt]:
-        total = product(extents)
-        row = Var("row", i64)
-        lets: list[Stmt] = []
-        rest: Expr = row
-        for variable, extent in reversed(list(zip(variables, extents, strict=True))):
-            assert isinstance(variable, Var)
-            lets.append(Let(variable, rest % extent))
-            rest = rest // extent
-        return [For(row, total, "parallel", [*lets, *body])]
+        body, texts = row_body(
+            kernel, rows, variables, memory,
+            lambda stage, bound: self._stage_schedule(stage, bound, target))
+        return shared_rows(body, variables, rows.extents), texts
 
     def _stage_schedule(self, stage: Tensor, bound: Mapping[int, Expr], target: Target) -> Schedule:
         schedule = Schedule.of(stage, bound)
@@ -167,7 +136,50 @@ class Rowwise(Rule):
         return schedule
 
 
-def _bytes(stage: Tensor, rows: Rows) -> Dim:
+def row_body(
+    kernel: Kernel, rows: Rows, variables: list[Expr], memory: Memory,
+    schedule_of: Callable[[Tensor, Mapping[int, Expr]], Schedule],
+) -> tuple[list[Stmt], str]:
+    """The statements of one row, and the schedules' text."""
+    outputs = {id(operand.tensor): operand for operand in kernel.outputs}
+    body: list[Stmt] = []
+    texts = []
+    for number, stage in enumerate(kernel.stages):
+        own = rows.axes[id(stage)]
+        bound = {axis: variables[row] for axis, row in own.items()}
+        rest = tuple(k for k in range(stage.rank) if k not in bound)
+        operand = outputs.get(id(stage))
+        local: tuple[Buffer, tuple[int, ...]] | None = None
+        if operand is None or _is_read(stage, kernel):
+            shape = tuple(stage.shape[k] for k in rest)
+            # Not the stage's name: two may have the same, and generated ones are not stable.
+            buffer = Buffer.dense(f"stage{number}", stage.dtype, shape, "stack")
+            body.append(Alloc(buffer))
+            local = (buffer, rest)
+        schedule = schedule_of(stage, bound)
+        texts.append(schedule.text)
+        if local is not None:
+            body += Nest(stage, schedule, memory, [], bound, local).build()
+            memory.local[id(stage)] = local
+        if operand is not None:
+            again = schedule if local is None else schedule_of(stage, bound)
+            body += Nest(stage, again, memory, [operand], bound).build()
+    return body, "\n".join(filter(None, texts))
+
+
+def shared_rows(body: list[Stmt], variables: list[Expr], extents: Shape) -> list[Stmt]:
+    """The statements for all rows, which the threads share."""
+    row = Var("row", i64)
+    lets: list[Stmt] = []
+    rest: Expr = row
+    for variable, extent in reversed(list(zip(variables, extents, strict=True))):
+        assert isinstance(variable, Var)
+        lets.append(Let(variable, rest % extent))
+        rest = rest // extent
+    return [For(row, product(extents), "parallel", [*lets, *body])]
+
+
+def row_bytes(stage: Tensor, rows: Rows) -> Dim:
     """Scratch for one row of a stage."""
     own = rows.axes.get(id(stage), {})
     count = product([dim for k, dim in enumerate(stage.shape) if k not in own])
