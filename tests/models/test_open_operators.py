@@ -12,6 +12,7 @@ from against_onnxruntime import assert_agree, expected_outputs, session
 
 import bessemer
 from bessemer.engine.plan import HostStep
+from bessemer.ops.resize import Resize
 
 HEAD = '<ir_version: 10, opset_import: ["" : 23]>\n'
 PICTURES = [(1, 4, 1, 1), (2, 4, 3, 5), (1, 4, 7, 13), (3, 4, 16, 17)]
@@ -98,3 +99,23 @@ def test_every_shape_agrees(case):
             feed = {name: rng.standard_normal(shape).astype(np.float32)
                     for name, shape in chosen.items()}
             assert_agree(expected_outputs(reference, feed), context.run(feed))
+
+
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+@pytest.mark.parametrize("transformation", ["half_pixel", "align_corners", "asymmetric"])
+def test_nothing_spreads_along_an_axis_that_keeps_its_extent(mode, transformation):
+    model = onnx.parser.parse_model(HEAD + f"""
+    g (float[1,2,H,W] x, float[1,1,P,Q] z) => (float[1,2,P,Q] y) {{
+      s = Shape<start = 2>(z)
+      y = Resize<mode = "{mode}", axes = [2, 3],
+                 coordinate_transformation_mode = "{transformation}">(x, , , s)
+    }}""")
+    engine = bessemer.build(model)
+    x = np.random.default_rng(0).standard_normal((1, 2, 5, 6)).astype(np.float32)
+    x[0, 0, 2, 3], x[0, 1, 0, 5] = np.nan, np.inf
+    op = Resize(mode=mode, axes=(2, 3), coordinate_transformation_mode=transformation)
+    for extents in ((5, 6), (5, 12), (7, 6), (10, 9)):
+        got = engine.run({"x": x, "z": np.zeros((1, 1, *extents), np.float32)})["y"]
+        with np.errstate(invalid="ignore"):
+            want = op.reference(x, None, None, np.array(extents))
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)

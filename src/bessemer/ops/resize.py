@@ -291,6 +291,10 @@ class Resize(Operator):
                     side = part if step else 1.0 - part
                     factor = side if factor is None else factor * side
                 term = te.cast(x[tuple(place)], dtype) * (weight if factor is None else factor)
+                for one, step in zip(maps, corner, strict=True):
+                    if step and one.keeps_extent is not None:
+                        # Infinity and NaN would spread from a neighbour although its weight is 0.
+                        term = te.where(one.keeps_extent, 0.0, term)
                 total = term if total is None else total + term
             assert total is not None
             return total
@@ -318,7 +322,12 @@ class Resize(Operator):
                 values.append(te.cast(x[place], dtype) * weight)
             total = _add(values)
             normalised = self.exclude_outside or self.antialias
-            return total / _add(weights) if normalised else total
+            total = total / _add(weights) if normalised else total
+            if one.keeps_extent is None:
+                return total
+            # Not x[i]: that may reach outside where the extents differ.
+            same = (*i[: one.axis], _clip(i[one.axis], one), *i[one.axis + 1 :])
+            return te.where(one.keeps_extent, te.cast(x[same], dtype), total)
 
         return te.compute(dtype, tuple(self._shape(x, [one])), body, "resample")
 

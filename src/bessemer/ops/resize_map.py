@@ -37,6 +37,11 @@ class AxisMap:
     scale: float | None
     """None where it depends on open extents."""
 
+    @property
+    def keeps_extent(self) -> te.Expr | None:
+        """Whether a run resizes nothing on this axis; None where that is known: it does."""
+        return te.equal(te.index(self.out), te.index(self.extent)) if self.scale is None else None
+
     def nearest(self, x: Any, mode: str) -> Any:
         """Index of the nearest input element before clipping; x is an array or an expression."""
         top = x * self.a + self.b
