@@ -248,7 +248,7 @@ define float @f(i64 %i) {
 }"""
     for content in (emit_object(text, ARM), emit_object(driver_module(ARM), ARM)):
         parsed = parse_elf(content, "arm")
-        assert {entry.kind for entry in parsed.relocations} <= set(
+        assert {int(kind) for found in parsed.relocations for kind in found.rows["kind"]} <= set(
             relocate.HANDLERS[MACHINE_AARCH64])
 
 

@@ -1,7 +1,9 @@
 """Reads ELF64 relocatable objects; every number is checked against the object before use."""
 
 import struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from bessemer.core.errors import EngineFormatError
 
@@ -12,7 +14,8 @@ MACHINES = {MACHINE_X86_64: "x86_64", MACHINE_AARCH64: "aarch64"}
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
-_RELOCATION = struct.Struct("<QQq")
+_RELOCATION = np.dtype(
+    [("offset", "<u8"), ("kind", "<u4"), ("symbol", "<u4"), ("addend", "<i8")])
 
 _SHT_SYMTAB, _SHT_STRTAB, _SHT_RELA, _SHT_NOBITS, _SHT_REL = 2, 3, 4, 8, 9
 _SHF_WRITE, _SHF_ALLOC, _SHF_EXECUTE, _SHF_TLS = 1, 2, 4, 0x400
@@ -48,14 +51,11 @@ class Symbol(NamedTuple):
     weak: bool
 
 
-class Relocation(NamedTuple):
-    """A field of section `section` at `offset` that takes a value from a symbol and an addend."""
+class Relocations(NamedTuple):
+    """The fields of a section that take values: rows of offset, kind, symbol and addend."""
 
     section: int
-    offset: int
-    kind: int
-    symbol: int
-    addend: int
+    rows: np.ndarray[Any, Any]
 
 
 class ElfObject(NamedTuple):
@@ -64,7 +64,7 @@ class ElfObject(NamedTuple):
     machine: int
     sections: dict[int, Section]
     symbols: tuple[Symbol, ...]
-    relocations: tuple[Relocation, ...]
+    relocations: tuple[Relocations, ...]
 
 
 class _Header(NamedTuple):
@@ -189,25 +189,23 @@ class _Reader:
 
     def read_relocations(
         self, table: int, symbols: tuple[Symbol, ...], sections: dict[int, Section]
-    ) -> tuple[Relocation, ...]:
+    ) -> tuple[Relocations, ...]:
         found = []
         for header, name in zip(self.headers, self.names, strict=True):
             if header.type == _SHT_REL and header.info in sections:
                 raise self.fail(f"relocations of {name!r} have no addends")
             if header.type != _SHT_RELA or header.info not in sections:
                 continue
-            if header.link != table or header.size % _RELOCATION.size:
+            if header.link != table or header.size % _RELOCATION.itemsize:
                 raise self.fail(f"relocations {name!r} are malformed")
             size = sections[header.info].size_bytes
-            for offset, info, addend in _RELOCATION.iter_unpack(
-                self.slice(header.offset, header.size, f"relocations {name!r}")
-            ):
-                symbol = info >> 32
-                if symbol >= len(symbols) or offset >= size:
-                    raise self.fail(f"relocation at {offset} of {name!r} is out of range")
-                found.append(
-                    Relocation(header.info, offset, info & 0xFFFFFFFF, symbol, addend)
-                )
+            content = self.slice(header.offset, header.size, f"relocations {name!r}")
+            rows = np.frombuffer(content, _RELOCATION)
+            wrong = (rows["symbol"] >= len(symbols)) | (rows["offset"] >= size)
+            if wrong.any():
+                offset = rows["offset"][wrong][0]
+                raise self.fail(f"relocation at {offset} of {name!r} is out of range")
+            found.append(Relocations(header.info, rows))
         return tuple(found)
 
 

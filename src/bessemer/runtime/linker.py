@@ -5,9 +5,11 @@ import platform
 from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
+
 from bessemer.core.errors import EngineFormatError, TargetError
 from bessemer.runtime import relocate
-from bessemer.runtime.elf import MACHINES, ElfObject, Section, parse_elf
+from bessemer.runtime.elf import MACHINES, ElfObject, Section, Symbol, parse_elf
 from bessemer.runtime.memory import EXECUTE, PAGE, READ, Region, round_up
 
 _MATH = (
@@ -159,17 +161,30 @@ class LinkedCode:
         return self._region.address + at + symbol.value
 
     def _relocate(self, index: int, part: ElfObject) -> None:
-        for entry in part.relocations:
-            target = self._resolve(index, part, entry.symbol)
-            start = self._at[index, entry.section]
-            name = part.symbols[entry.symbol].name
-            site = relocate.Site(
-                self._image, start + entry.offset,
-                start + part.sections[entry.section].size_bytes,
-                self._region.address + start + entry.offset, name, target, entry.addend,
-                partial(self._slot, target), partial(self._stub, name, target),
-            )
-            relocate.apply(part.machine, entry.kind, site)
+        image = np.frombuffer(self._image, np.uint8)
+        targets = np.array([self._known_address(index, symbol) for symbol in part.symbols],
+                           np.int64)
+        for section, rows in part.relocations:
+            start, size = self._at[index, section], part.sections[section].size_bytes
+            done = relocate.apply_near(
+                part.machine, image[start : start + size], self._region.address + start, rows,
+                targets)
+            for offset, kind, symbol, addend in rows[~done].tolist():
+                target = self._resolve(index, part, symbol)
+                name = part.symbols[symbol].name
+                site = relocate.Site(
+                    self._image, start + offset, start + size,
+                    self._region.address + start + offset, name, target, addend,
+                    partial(self._slot, target), partial(self._stub, name, target),
+                )
+                relocate.apply(part.machine, kind, site)
+
+    def _known_address(self, index: int, symbol: Symbol) -> int:
+        """The address of what is defined in these objects, 0 for anything else."""
+        if symbol.section is None:
+            return self._globals.get(symbol.name, 0)
+        at = self._at.get((index, symbol.section))
+        return 0 if at is None else self._region.address + at + symbol.value
 
     def _slot(self, target: int) -> int:
         if target not in self._slots:

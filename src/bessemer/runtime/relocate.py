@@ -2,7 +2,9 @@
 
 import struct
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from bessemer.core.errors import EngineFormatError
 from bessemer.runtime.elf import MACHINE_AARCH64, MACHINE_X86_64
@@ -139,6 +141,30 @@ HANDLERS: dict[int, dict[int, Callable[[Site], None]]] = {
 }
 
 STUB_BYTES = 16
+
+
+def apply_near(
+    machine: int, image: np.ndarray[Any, Any], address: int, rows: np.ndarray[Any, Any],
+    targets: np.ndarray[Any, Any],
+) -> np.ndarray[Any, Any]:
+    """Patches the distances within reach of x86-64 code all at once; True for each that it did.
+
+    They are almost all relocations there are, and one by one they took half of the time to load.
+    `image` holds the bytes of the section at `address`, `rows` its relocations, `targets` the
+    address of each symbol, 0 where it is not known.
+    """
+    if machine != MACHINE_X86_64:
+        return np.zeros(len(rows), bool)
+    kinds, offsets, addends = rows["kind"], rows["offset"].astype(np.int64), rows["addend"]
+    known = targets[rows["symbol"]]
+    values = known + addends - (address + offsets)
+    done: np.ndarray[Any, Any] = ((kinds == 2) | (kinds == 4)) & (known != 0)
+    done &= offsets <= len(image) - 4
+    for numbers in (addends, values):
+        done &= (numbers > -(1 << 31)) & (numbers < 1 << 31)
+    places = offsets[done, None] + np.arange(4)
+    image[places] = values[done].astype("<i4").view(np.uint8).reshape(-1, 4)
+    return done
 
 
 def stub_code(machine: int, target: int) -> bytes:
