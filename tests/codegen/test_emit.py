@@ -134,14 +134,8 @@ def test_compile_many_in_process(tmp_path, monkeypatch):
 @pytest.fixture
 def parallel(monkeypatch):
     monkeypatch.setattr(pool, "_SMALL_JOB_BYTES", 0)
-    # This process compiles nothing until the helpers are done, so that they get all jobs.
-    real = pool._take
-    main = pool.threading.main_thread()
-
-    def take(todo):
-        return None if pool.threading.current_thread() is main else real(todo)
-
-    monkeypatch.setattr(pool, "_take", take)
+    # This process compiles nothing, so that the helpers get all jobs.
+    monkeypatch.setattr(pool, "_take", lambda todo: None)
 
 
 def test_compile_many_in_helpers(parallel, tmp_path):
@@ -154,6 +148,22 @@ def test_compile_many_in_helpers(parallel, tmp_path):
             compile_pool.compile_many(broken)
     assert process.poll() is not None
     assert objects == [emit_object(text, HOST) for text in modules]
+
+
+def test_texts_may_be_made_one_by_one(parallel):
+    texts = [add_kernel(f"k{i % 5}", float(i % 5)) for i in range(8)]
+    seen = []
+    with CompilePool(HOST, workers=1) as compile_pool:
+        objects = compile_pool.compile_many(iter(texts), lambda *done: seen.append(done), 5)
+        assert objects == [emit_object(text, HOST) for text in texts]
+        assert seen == [(k, 5) for k in range(1, 6)]
+
+        def failing():
+            yield from texts[:2]
+            raise CodegenError("no text")
+
+        with pytest.raises(CodegenError, match="no text"):
+            compile_pool.compile_many(failing())
 
 
 def test_a_crashing_helper_is_an_error(parallel):

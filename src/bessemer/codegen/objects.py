@@ -1,6 +1,7 @@
 """Loops to machine code: equal loops are compiled once and kept under the hash of their text."""
 
 import hashlib
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -53,9 +54,9 @@ def compile_functions(functions: Sequence[Function], pool: CompilePool, cache: O
     found = [cache.load(key) for key in keys]
     missing = [k for k, code in enumerate(found) if code is None]
     done, total = len(functions) - len(missing), len(functions) + len(extra)
-    texts = [module_text([functions[k]], target) for k in missing]
+    texts = (module_text([functions[k]], target) for k in missing)
     report = (lambda d, _: on_done(done + d, total)) if on_done is not None else None
-    codes = pool.compile_many([*texts, *extra], report)
+    codes = pool.compile_many(itertools.chain(texts, extra), report, len(missing) + len(extra))
     for k, code in zip(missing, codes, strict=False):
         found[k] = code
         cache.store(keys[k], code)

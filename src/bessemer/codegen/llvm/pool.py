@@ -15,8 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -31,6 +30,8 @@ from bessemer.targets import Target
 _LOG = logging.getLogger("bessemer.codegen")
 
 Progress = Callable[[int, int], None]
+_Job = tuple[int, str]
+_Todo = queue.SimpleQueue[_Job | None]
 _Result = tuple[int, bytes | CodegenError]
 
 _SMALL_JOB_MODULES = 4
@@ -139,90 +140,116 @@ class CompilePool:
         while self._workers:
             self._workers.pop().close()
 
-    def compile_many(self, modules: Sequence[str], on_done: Progress | None = None) -> list[bytes]:
+    def compile_many(self, modules: Iterable[str], on_done: Progress | None = None,
+                     total: int | None = None) -> list[bytes]:
         """The objects of IR texts, in their order; equal texts are compiled once.
 
-        `on_done(done, total)` counts distinct texts; it is called in the caller's thread.
+        Texts may be made while they are asked for: helpers then compile what there is already.
+        `on_done(done, total)` counts distinct texts, `total` of them where it is given; it is
+        called in the caller's thread.
         Raises: CodegenError of the first text that LLVM rejects or that makes a helper crash.
         """
-        distinct = list(dict.fromkeys(modules))
-        keys = [object_key(t, self.target, self.passes, compiler_version()) for t in distinct]
+        if total is None and isinstance(modules, Sequence):
+            total = len(set(modules))
+        places: dict[str, int] = {}
+        order: list[int] = []
+        keys: list[str] = []
         objects: dict[int, bytes] = {}
-        for position, key in enumerate(keys):
-            body = self.cache.load(key)
-            if body is not None:
-                objects[position] = body
-        missing = [position for position in range(len(distinct)) if position not in objects]
-        report = on_done if on_done is not None else (lambda done, total: None)
-        if objects:
-            report(len(objects), len(distinct))
+
+        def report() -> None:
+            if on_done is not None:
+                on_done(len(objects), total or len(places))
+
+        def missing() -> Iterator[_Job]:
+            for text in modules:
+                position = places.setdefault(text, len(places))
+                order.append(position)
+                if position < len(keys):
+                    continue
+                keys.append(object_key(text, self.target, self.passes, compiler_version()))
+                body = self.cache.load(keys[-1])
+                if body is None:
+                    yield position, text
+                else:
+                    objects[position] = body
+                    report()
 
         def finish(position: int, body: bytes) -> None:
             objects[position] = body
             self.cache.store(keys[position], body)
-            report(len(objects), len(distinct))
+            report()
 
-        self._compile([(position, distinct[position]) for position in missing], finish)
+        self._compile(missing(), finish)
         self.cache.prune()
-        return [objects[position] for position in _positions(distinct, modules)]
+        return [objects[position] for position in order]
 
-    def _compile(self, jobs: list[tuple[int, str]], finish: Callable[[int, bytes], None]) -> None:
-        # The longest first, so that no long one is left for the end.
-        jobs = sorted(jobs, key=lambda job: -len(job[1]))
-        todo = deque(jobs)
+    def _compile(self, jobs: Iterable[_Job], finish: Callable[[int, bytes], None]) -> None:
+        todo: _Todo = queue.SimpleQueue()
         results: queue.SimpleQueue[_Result] = queue.SimpleQueue()
-        threads = [
-            threading.Thread(target=_feed, args=(worker, todo, results), daemon=True)
-            for worker in self._ensure_workers(jobs)
-        ]
-        for thread in threads:
-            thread.start()
-        pending = len(jobs)
+        threads: list[threading.Thread] = []
+        count = size = pending = 0
+
+        def collect() -> None:
+            nonlocal pending
+            position, outcome = results.get()
+            if isinstance(outcome, CodegenError):
+                raise outcome
+            finish(position, outcome)
+            pending -= 1
+
         try:
+            for job in jobs:
+                todo.put(job)
+                count, size, pending = count + 1, size + len(job[1]), pending + 1
+                for worker in self._helpers(count, size)[len(threads):]:
+                    threads.append(threading.Thread(
+                        target=_feed, args=(worker, todo, results), daemon=True))
+                    threads[-1].start()
+                while not results.empty():
+                    collect()
+            for _ in threads:
+                todo.put(None)
             while pending:
-                job = _take(todo)
-                if job is not None:
-                    finish(job[0], emit_object(job[1], self.target, passes=self.passes))
+                own = _take(todo)
+                if own is not None:
+                    finish(own[0], emit_object(own[1], self.target, passes=self.passes))
                     pending -= 1
-                while pending and (job is None or not results.empty()):
-                    position, outcome = results.get()
-                    if isinstance(outcome, CodegenError):
-                        raise outcome
-                    finish(position, outcome)
-                    pending -= 1
+                while pending and (own is None or not results.empty()):
+                    collect()
         except BaseException:
             # Helpers may be in the middle of a job: their answers must not mix with later ones.
-            todo.clear()
+            while not todo.empty():
+                todo.get()
             for worker in self._workers:
+                todo.put(None)
                 worker.process.kill()
             _join(threads)
             self.close()
             raise
         _join(threads)
 
-    def _ensure_workers(self, jobs: list[tuple[int, str]]) -> list[_Worker]:
-        size = sum(len(text) for _, text in jobs)
-        small = len(jobs) < _SMALL_JOB_MODULES or size < _SMALL_JOB_BYTES
+    def _helpers(self, jobs: int, size: int) -> list[_Worker]:
+        """The helpers for that many jobs with texts of that size: few small ones need none."""
+        small = jobs < _SMALL_JOB_MODULES or size < _SMALL_JOB_BYTES
         if not sys.executable or (small and not self._workers):
             return []
         try:
-            while len(self._workers) < min(self.limit, len(jobs) - 1):
+            while len(self._workers) < min(self.limit, jobs - 1):
                 self._workers.append(_Worker(self.target, self.passes))
         except OSError as error:
             _LOG.warning("cannot start a compile worker (%s); going on with fewer", error)
         return self._workers
 
 
-def _positions(distinct: list[str], modules: Sequence[str]) -> list[int]:
-    place = {text: position for position, text in enumerate(distinct)}
-    return [place[text] for text in modules]
-
-
-def _take(todo: deque[tuple[int, str]]) -> tuple[int, str] | None:
+def _take(todo: _Todo) -> _Job | None:
+    """The next job, without waiting; None if all have been taken."""
     try:
-        return todo.popleft()
-    except IndexError:
+        job = todo.get_nowait()
+    except queue.Empty:
         return None
+    if job is None:
+        todo.put(None)  # it tells a helper that there is no more
+    return job
 
 
 def _join(threads: list[threading.Thread]) -> None:
@@ -230,11 +257,9 @@ def _join(threads: list[threading.Thread]) -> None:
         thread.join()
 
 
-def _feed(
-    worker: _Worker, todo: deque[tuple[int, str]], results: "queue.SimpleQueue[_Result]"
-) -> None:
+def _feed(worker: _Worker, todo: _Todo, results: "queue.SimpleQueue[_Result]") -> None:
     """Hands jobs to one worker until none is left or one fails."""
-    while (job := _take(todo)) is not None:
+    while (job := todo.get()) is not None:
         try:
             outcome: bytes | CodegenError = worker.compile(job[1])
         except CodegenError as error:
