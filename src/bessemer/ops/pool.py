@@ -33,14 +33,22 @@ def pool_window(op: Any, shape: tuple[Dim, ...]) -> Window:
 
 def window_reduce(
     x: Tensor, window: Window, kind: Callable[..., Expr], fill: float | int,
-    element: Callable[[Expr], Expr], name: str,
+    element: Callable[[Expr], Expr], name: str, nearest: bool = False,
 ) -> Tensor:
-    """One compute that reduces `element(x)` over the window, `fill` outside the input."""
+    """One compute that reduces `element(x)` over the window, `fill` outside the input.
+
+    With `nearest` the element of the input next to a place outside stands for it.
+    """
     axes = [te.reduce_axis(k) for k in window.kernel]
-    filler = fill if window.reaches_outside(x.shape[2:]) else None
+    outside = window.reaches_outside(x.shape[2:])
+    filler = fill if outside and not nearest else None
 
     def body(n: Expr, c: Expr, *outer: Expr) -> Expr:
-        return kind(element(x.at(n, c, *window.positions(outer, axes), fill=filler)), *axes)
+        places = window.positions(outer, axes)
+        if outside and nearest:
+            places = [te.maximum(te.minimum(place, te.index(extent) - 1), 0)
+                      for place, extent in zip(places, x.shape[2:], strict=True)]
+        return kind(element(x.at(n, c, *places, fill=filler)), *axes)
 
     dtype = kind(element(x.at(*(0,) * x.rank)), *axes).dtype
     return te.compute(dtype, (x.shape[0], x.shape[1], *window.out), body, name)
@@ -113,7 +121,9 @@ class MaxPool(Operator):
     def lower(self, x: Tensor, **_: Any) -> tuple[Tensor, Tensor]:
         window = pool_window(self, x.shape)
         fill = lowest(x.dtype)
-        y = window_reduce(x, window, te.max_, fill, lambda v: v, "maxpool")
+        # The neighbour of the padding is in the window too: to look at it again changes nothing.
+        y = window_reduce(
+            x, window, te.max_, fill, lambda v: v, "maxpool", window.meets_input(x.shape[2:]))
         pick = window_reduce(x, window, te.argmax, fill, lambda v: v, "argmaxpool")
         return y, te.compute(i64, y.shape, lambda *i: self._position(x, window, pick, i), "indices")
 

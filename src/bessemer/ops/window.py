@@ -56,6 +56,15 @@ class Window:
                 return True
         return False
 
+    def meets_input(self, extents: Sequence[Dim]) -> bool:
+        """True if every window surely holds what is next to the padding that it reaches into."""
+        for axis, extent in enumerate(extents):
+            start = (self.out[axis] - 1) * self.strides[axis] - self.lows[axis]
+            if self.dilations[axis] != 1 or not at_most(self.lows[axis], self.kernel[axis] - 1) \
+                    or not at_most(start, extent - 1) or not at_most(0, extent - 1):
+                return False
+        return True
+
     def positions(self, outer: Sequence[Expr], inner: Sequence[Expr]) -> list[Expr]:
         """Input index per spatial axis for output indices and window indices."""
         return [

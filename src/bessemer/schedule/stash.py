@@ -32,7 +32,8 @@ def computed_product(kernel: Kernel, stage: Tensor) -> ComputedProduct | None:
     """The parts of `sum over c of value[n, c, ..] * w[k, c]`, if it has that form."""
     body = stage.body
     assert isinstance(body, Reduce)
-    if len(body.axes) != 1 or not isinstance(body.body, Binary) or body.body.op != "*":
+    if len(body.axes) != 1 or stage.rank < 2 or not isinstance(body.body, Binary) \
+            or body.body.op != "*":
         return None
     pixel = (stage.axes[0], body.axes[0], *stage.axes[2:])
     for value, w in ((body.body.a, body.body.b), (body.body.b, body.body.a)):
