@@ -1,7 +1,7 @@
 """Graphs on which the fuzzer once found Bessemer wrong, as short as it made them."""
 
 import numpy as np
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from bessemer.core.dtypes import dtype_from_numpy
 from bessemer.debug.random_graphs.models import onnx_dtype
@@ -183,6 +183,20 @@ def test_one_string_of_many():
 
 def test_scalar_beside_a_line():
     check([helper.make_node("Add", ["a", "x"], ["y"])], {"a": random(), "x": random(4)}, ["y"])
+
+
+def test_casts_through_types_that_lose_digits():
+    for dtype, through in ((np.uint8, "FLOAT8E4M3FNUZ"), (np.int8, "FLOAT8E5M2"),
+                           (np.int64, "DOUBLE")):
+        info = np.iinfo(dtype)
+        nodes = [helper.make_node("Cast", ["x"], ["m"], to=getattr(TensorProto, through)),
+                 helper.make_node("Cast", ["m"], ["y"], to=TensorProto.INT64)]
+        check(nodes, {"x": np.array([info.max, info.max - 5, 37, 1, info.min], dtype)}, ["y"])
+
+
+def test_a_product_of_two_lines():
+    check([helper.make_node("Einsum", ["a", "b"], ["y"], equation="i,i")],
+          {"a": random(5), "b": random(5, seed=1)}, ["y"])
 
 
 def test_products_of_constants_wrap():

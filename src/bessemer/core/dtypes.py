@@ -46,6 +46,35 @@ class DType:
         """True for 8-bit and 4-bit floats and integers below a byte: kernels only convert them."""
         return self.bits < 8 or (self.bits == 8 and self.is_float)
 
+    def holds(self, other: "DType") -> bool:
+        """True if every number of another type goes into this one and comes back the same."""
+        if self == other:
+            return True
+        if self.kind not in ("float", "int", "uint") or other.kind not in (
+                "float", "int", "uint", "bool"):
+            return False
+        if not other.is_float:
+            low, high = _range(other)
+            if not self.is_float:
+                return _range(self)[0] <= low and high <= _range(self)[1]
+            info = ml_dtypes.finfo(self.numpy)
+            # The least number of a signed type is a power of two.
+            return bool(float(info.min) <= low and high <= float(info.max)
+                        and high.bit_length() <= info.nmant + 1)
+        if not self.is_float or self.name.endswith(("uz", "m0")):
+            return False  # these have no -0, or no signs at all
+        mine, theirs = ml_dtypes.finfo(self.numpy), ml_dtypes.finfo(other.numpy)
+        return bool(theirs.nmant <= mine.nmant and float(theirs.max) <= float(mine.max)
+                    and float(theirs.smallest_subnormal) >= float(mine.smallest_subnormal))
+
+
+def _range(dtype: DType) -> tuple[int, int]:
+    """The least and the largest number of an integer type, or of bool."""
+    bits = 1 if dtype.kind == "bool" else dtype.bits
+    if dtype.kind == "int":
+        return -(1 << bits - 1), (1 << bits - 1) - 1
+    return 0, (1 << bits) - 1
+
 
 def _table() -> dict[str, DType]:
     rows: list[tuple[str, int, str, Any]] = [

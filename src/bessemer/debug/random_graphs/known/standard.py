@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from onnx import TensorProto
 
 from bessemer.debug.random_graphs.data import Array
 from bessemer.debug.random_graphs.deviations import Case, known
@@ -155,6 +156,15 @@ def _masked_nan(case: Case) -> bool:
     """A key that is left out makes a row NaN: -inf is added to its score."""
     return _has_special(case.operands[:3]) and case.differs is not None and bool(
         np.isnan(case.got[case.differs].astype(np.float64)).all())
+
+
+@known("narrow-integers-rounded", "Cast")
+def _narrow_integers(case: Case) -> bool:
+    """Floats are rounded, not cut off, on their way to integers of four or two bits."""
+    kinds = {item.i for node in case.model.graph.node if node.op_type == "Cast"
+             for item in node.attribute if item.name == "to"}
+    narrow = kinds & {TensorProto.INT4, TensorProto.UINT4, TensorProto.INT2, TensorProto.UINT2}
+    return bool(narrow) and case.close(1.0) and case.evaluated(room=0.0)
 
 
 @known("cosine-in-f64", "Sin", "Cos", "Tan")

@@ -73,6 +73,9 @@ def narrow_cast(maker: Maker) -> None:
         wide = x.data.astype(np.float64)
         if not ((wide > low - 1) & (wide < high + 1)).all():
             x = maker.fresh(x.dtype, low=low, high=high)
+    elif kind == "f8e8m0":
+        # What becomes of 0 and of negative numbers is not defined.
+        x = maker.fresh(_WIDE, low=0.01, high=20.0)
     y = maker.emit("Cast", [x], to=onnx_dtype(kind), **_rounding(maker, kind))[0]
     y = _turned(maker, y)
     maker.emit("Cast", [y], to=onnx_dtype(maker.dtype(_WIDE)))
