@@ -49,3 +49,12 @@ def test_sigmoid_of_numbers_far_below_zero():
     a = np.array([[-90.0, -100.0, 0.0, 95.0]], np.float32).T
     found = check(nodes, {"a": a, "b": np.ones((1, 1), np.float32)}, {"y": TensorProto.FLOAT})
     assert (found["y"] > 0).all()
+
+
+def test_single_strings_of_a_split_line():
+    nodes = [helper.make_node("SplitToSequence", ["x"], ["s"], keepdims=0),
+             helper.make_node("SequenceInsert", ["s", "w"], ["t"]),
+             helper.make_node("ConcatFromSequence", ["t"], ["y"], axis=0, new_axis=1)]
+    found = check(nodes, {"x": np.array(["b", "", "a,b"], object), "w": np.array("c", object)},
+                  {"y": TensorProto.STRING})
+    assert found["y"].tolist() == ["b", "", "a,b", "c"]

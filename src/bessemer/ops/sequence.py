@@ -174,7 +174,7 @@ class SplitToSequence(Operator):
     def reference(self, x: Array, split: Array | None = None) -> list[Any]:
         extent = x.shape[normalize_axis(self.axis, x.ndim)]
         if split is None and not self.keepdims:
-            return [x.take(k, axis=self.axis) for k in range(extent)]
+            return [np.asarray(x.take(k, axis=self.axis), x.dtype) for k in range(extent)]
         if split is None:
             ends = list(range(1, extent))
         elif split.ndim:
