@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from against_onnxruntime import assert_agree, expected_outputs, session
 
 import bessemer
+from bessemer.core.errors import InputError
 from bessemer.engine.plan import HostStep
 from bessemer.ops.resize import Resize
 
@@ -119,3 +120,16 @@ def test_nothing_spreads_along_an_axis_that_keeps_its_extent(mode, transformatio
         with np.errstate(invalid="ignore"):
             want = op.reference(x, None, None, np.array(extents))
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("text", "wrong", "right"), [
+    ("g (float[1,1,H,4] x) => (float[1,1,9,8] y) <int64[4] s = {1, 1, 9, 8}>"
+     ' { y = Resize<mode = "cubic">(x, , , s) }', {"x": (1, 1, 0, 4)}, {"x": (1, 1, 2, 4)}),
+    ("g (float[N,M] x, float[A,B] s) => (float[N,M] y) { y = PRelu(x, s) }",
+     {"x": (2, 1), "s": (2, 3)}, {"x": (2, 3), "s": (2, 1)}),
+])
+def test_shapes_that_do_not_fit_are_refused(text, wrong, right):
+    engine = bessemer.build(onnx.parser.parse_model(HEAD + text))
+    engine.run({name: np.zeros(shape, np.float32) for name, shape in right.items()})
+    with pytest.raises(InputError, match="do not fit the model"):
+        engine.run({name: np.zeros(shape, np.float32) for name, shape in wrong.items()})

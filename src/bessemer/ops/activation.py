@@ -8,10 +8,10 @@ import numpy as np
 from bessemer import te
 from bessemer.core.dtypes import f32
 from bessemer.core.errors import ShapeError
-from bessemer.core.extents import broadcast_shapes
 from bessemer.core.shapes import Sym
 from bessemer.ir.operator import FusionClass, Operator, Sample, operator, sample
 from bessemer.ir.types import TensorType
+from bessemer.ops.checks import check_broadcasts_to
 from bessemer.ops.dims import Array, check_choice, check_kind, check_same_dtype
 from bessemer.ops.elementwise import (
     NUMERIC,
@@ -86,8 +86,8 @@ class PRelu(Operator):
     def infer(self, x: TensorType, slope: TensorType) -> TensorType:
         check_kind(self, x, *NUMERIC)
         check_same_dtype(self, x, slope)
-        if x.is_static and slope.is_static and broadcast_shapes(x.dims, slope.dims) != x.dims:
-            raise ShapeError(f"the slope {slope} does not broadcast to {x}")
+        if x.shape is not None:
+            check_broadcasts_to("the slope", slope, x.shape)
         return TensorType(x.dtype, x.shape)
 
     def reference(self, x: Array, slope: Array) -> Array:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from bessemer.core.assumptions import assume
 from bessemer.core.errors import ShapeError
-from bessemer.core.shapes import Dim
+from bessemer.core.shapes import Dim, Shape, function, product
 from bessemer.ir.types import TensorType
 
 
@@ -13,6 +13,11 @@ def same_dim(what: str, a: Dim, b: Dim) -> None:
     if isinstance(a, int) and isinstance(b, int) and a != b:
         raise ShapeError(f"{what}: {a} and {b} differ")
     assume(a, b)
+
+
+def assume_elements(length: Dim, result: Shape) -> None:
+    """An axis from which a result with elements is taken has elements itself."""
+    assume(function("min", product(result), 1), length, "at most")
 
 
 def check_extents(what: str, dims: Sequence[Dim], least: int = 0) -> None:

@@ -8,9 +8,10 @@ from bessemer import te
 from bessemer.core.assumptions import assume
 from bessemer.core.dtypes import boolean, i64
 from bessemer.core.errors import ShapeError
-from bessemer.core.shapes import Dim, Shape, Sym, function, product
+from bessemer.core.shapes import Dim, Sym
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
+from bessemer.ops.checks import assume_elements
 from bessemer.ops.content import paired
 from bessemer.ops.dims import (
     Array,
@@ -43,11 +44,6 @@ def safe_index(index: te.Expr, length: Dim, constant: Array | None = None) -> te
     wrapped = te.where(wide < 0, wide + size, wide)
     # A wrong index must not read outside of the tensor.
     return te.minimum(te.maximum(wrapped, 0), size - 1)
-
-
-def _assume_elements(length: Dim, result: Shape) -> None:
-    """An axis from which something is gathered has elements."""
-    assume(function("min", product(result), 1), length, "at most")
 
 
 def check_indices(op: Operator, indices: TensorType) -> None:
@@ -85,7 +81,7 @@ class Gather(Operator):
             return TensorType(data.dtype, None)
         axis = normalize_axis(self.axis, data.rank)
         dims = (*data.dims[:axis], *indices.dims, *data.dims[axis + 1 :])
-        _assume_elements(data.dims[axis], dims)
+        assume_elements(data.dims[axis], dims)
         content, places = known_dims(data), known_ints(indices)
         if content is not None and places is not None and data.rank == 1:
             if any(not -len(content) <= place < len(content) for place in places):
@@ -145,7 +141,7 @@ class GatherElements(Operator):
                     raise ShapeError(f"GatherElements: indices {indices} reach beyond {data}")
                 if k != axis:
                     assume(want, have, "at most")
-            _assume_elements(data.dims[axis], indices.dims)
+            assume_elements(data.dims[axis], indices.dims)
         return TensorType(data.dtype, indices.shape)
 
     def reference(self, data: Array, indices: Array) -> Array:
@@ -204,7 +200,7 @@ class GatherND(Operator):
             check_extent(self, "a batch extent of the indices", want, have)
         dims = indices.dims[:-1] + data.dims[self.batch_dims + depth :]
         for length in data.dims[self.batch_dims : self.batch_dims + depth]:
-            _assume_elements(length, dims)
+            assume_elements(length, dims)
         return TensorType(data.dtype, dims)
 
     def reference(self, data: Array, indices: Array) -> Array:

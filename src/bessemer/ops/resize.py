@@ -13,7 +13,7 @@ from bessemer.core.shapes import Dim, Shape, is_static
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import narrow
-from bessemer.ops.checks import check_extents
+from bessemer.ops.checks import assume_elements, check_extents
 from bessemer.ops.dims import Array, Known, fresh_dim, known_dims, normalize_axes
 from bessemer.ops.resize_map import AxisMap, fit_sizes, make_map, open_map, scaled_extent
 from bessemer.te import Expr, Tensor
@@ -86,6 +86,9 @@ class Resize(Operator):
                 result[axis] = fresh_dim(self, axis)
         if any(isinstance(dim, int) and dim < 0 for dim in result):
             raise ShapeError(f"the sizes {result} are negative")
+        for axis in axes:
+            if x.dims[axis] != result[axis]:
+                assume_elements(x.dims[axis], tuple(result))
         return x.with_shape(tuple(result))
 
     def _infer_sizes(
