@@ -265,3 +265,13 @@ def test_chunks_of_pixels_give_every_thread_work(threads):
         count = chunk_count(shape, size * size, True, 6, 1, 1, target)
         assert 1 <= count <= size * size
         assert size < 14 or count % threads == 0 or count >= 2 * threads
+
+
+@pytest.mark.parametrize(("rows", "depth", "columns", "share"), [
+    (128, 768, 3072, "columns"), (197, 3072, 768, "columns"), (1024, 768, 3072, "rows"),
+    (1024, 3072, 4096, "columns"), (1024, 768, 768, "rows"),
+])
+def test_threads_divide_the_rows_of_tall_products(rows, depth, columns, share):
+    target = replace(get_target("x86-avx512"), cores=2, l2_bytes=1 << 20)
+    kernel = simplify_axes(inline_stages(product(rows, columns, depth)))
+    assert RULES.get("matmul")().default(kernel, target)["share"] == share

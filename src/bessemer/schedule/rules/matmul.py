@@ -22,6 +22,9 @@ from bessemer.targets.target import Target
 from bessemer.te.expr import Load, Reduce
 from bessemer.te.tensor import IterVar, Tensor
 
+_MANY_ROWS = 128
+"""So many rows pay for reading all weights."""
+
 
 def factors_of(kernel: Kernel, stage: Tensor) -> tuple[Load, Load] | None:
     """(a, b) of a sum over k of a[.., m, k] * b[.., k, n], with n the last output axis.
@@ -90,6 +93,7 @@ class Matmul(Rule):
             depth=kernel.usual(body.axes[0].extent),
             lanes=target.lanes(f32), is_static=is_static([*extents, body.axes[0].extent]),
             is_packed=b is not None and b.constant is not None,
+            near_rows=near_rows(kernel.usual(body.axes[0].extent), target), cores=target.cores,
             # Partial results wait where the result will be.
             has_blocks=kernel.outputs[0].dtype == f32 and is_static([body.axes[0].extent]))
 
@@ -187,7 +191,7 @@ class Matmul(Rule):
         rows, extent = int(knobs["rows"]), schedule.extents[m]
         chunk = []
         if knobs["share"] == "rows" and isinstance(extent, int) and extent > 4 * rows:
-            most = max(4 * rows, min(512, target.l2_bytes // 2 // (depth * 4)))
+            most = max(4 * rows, near_rows(depth, target))
             size = -(-extent // (target.cores * -(-extent // (target.cores * most))))
             outer, m = schedule.split(m, -(-size // rows) * rows, "balance")
             chunk = [outer]
@@ -205,17 +209,29 @@ class _Size:
     lanes: int
     is_static: bool
     is_packed: bool
+    near_rows: int
+    cores: int
     has_blocks: bool
     """The sum can be cut into blocks."""
 
     @property
     def shares_columns(self) -> bool:
-        """Threads divide what is larger: the other is read by all of them."""
-        return self.batch == 1 and self.vectors * self.lanes > self.rows
+        """Threads divide what is larger: the other is read by all of them.
+
+        But they divide rows where each gets several chunks of many rows that stay in its cache.
+        Measured on Cascade Lake, 1024x768x3072: 0.8 of the time.
+        """
+        chunks = self.near_rows >= _MANY_ROWS and self.rows >= self.cores * self.near_rows
+        return self.batch == 1 and self.vectors * self.lanes > self.rows and not chunks
 
     @property
     def weight_bytes(self) -> int:
         return self.depth * self.vectors * self.lanes * 4
+
+
+def near_rows(depth: int, target: Target) -> int:
+    """Rows of the first factor that take half of the second cache."""
+    return min(512, target.l2_bytes // 2 // (depth * 4))
 
 
 def best_tile(size: _Size, target: Target) -> tuple[int, int]:
@@ -257,6 +273,7 @@ def depth_block(size: _Size, rows: int, vectors: int, target: Target) -> int:
 
     Measured on Cascade Lake with tiles of 8x3, 197x3072x768: 259 GFLOP/s with blocks of 128, 242
     with tiles of 6x4 and blocks of 96; 128x3072x768: 246 against 233, and 216 without blocks.
+    Blocks of 384, whose weights come from the second cache, are as fast.
     """
     fitting = target.l1_bytes * 3 // 4 // (vectors * size.lanes * 4)
     if not size.has_blocks or fitting >= size.depth or size.rows < 4 * rows or fitting < 8:
