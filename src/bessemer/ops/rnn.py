@@ -16,7 +16,8 @@ from bessemer.ir.operator import Operator, operator, sample
 from bessemer.ir.types import TensorType
 from bessemer.ops.checks import check_floats, same_dim
 from bessemer.ops.dims import Array
-from bessemer.ops.recurrent import GRUCell, GRUGates, GRUState, LSTMCell, RNNCell
+from bessemer.ops.gru import GRUCell, GRUGates, GRUState
+from bessemer.ops.recurrent import LSTMCell, RNNCell
 from bessemer.ops.rnn_functions import Activation, attributes_of, resolve
 from bessemer.ops.rnn_unroll import Extents, Unroll, on_arrays
 
