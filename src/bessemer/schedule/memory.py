@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from bessemer.core.bounds import at_most, less
 from bessemer.core.dtypes import i64
@@ -38,6 +39,8 @@ class Memory:
     """Expressions that were computed before: what to read instead, given the index variables."""
     prefetches: dict[str, int] = field(default_factory=dict)
     """Bytes to prefetch ahead of each vector load, by tensor name."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """Notes for the function; the emitter knows "fences"."""
 
     def buffer(self, operand: Operand, writable: bool = False) -> Buffer:
         """The buffer of an operand; it becomes the next kernel argument."""
@@ -53,7 +56,7 @@ class Memory:
                       for k, operand in enumerate(self.order)
                       if operand.tensor.name in self.prefetches)
         params = tuple(self.buffers[id(operand.tensor)] for operand in self.order)
-        notes = {"prefetch": ahead} if ahead else {}
+        notes = {**self.notes, "prefetch": ahead} if ahead else dict(self.notes)
         return Function(name, params, body, notes, symbols_of(params, body))
 
     def pack(self, name: str, layout: Layout) -> None:

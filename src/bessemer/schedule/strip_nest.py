@@ -68,6 +68,7 @@ class StripNest:
         cut = self.cut
         task, group, strip, n = (Var(name, i64) for name in ("task", "group", "strip", "n"))
         self.group, self.n = group, n
+        self.memory.notes["fences"] = True
         self.top = Var("top", i64)  # the first output row
         return [For(task, self.parts.batch * cut.strips * cut.groups, "parallel", [
             Let(group, task % cut.groups),
@@ -278,9 +279,12 @@ class StripNest:
         place = (self.n, self._channel(v, lane), self.top + first + i, left + j)
         axes = self._axes(parts.second, place, self._taps(ky, kx))
         weight = self.memory.expression(parts.weights, axes)
-        step = spread([Store(acc, (i, j, lane), Fma(self.scratch.at(*at), weight, old, f32))])
-        sums = [Alloc(acc), *spread([Store(acc, (i, j, lane), const(0.0, f32))]),
-                For(ky, rows.taps, "unroll", [For(kx, columns.taps, "unroll", step)])]
+        step = Store(acc, (i, j, lane), Fma(self.scratch.at(*at), weight, old, f32))
+        # Row by row: LLVM keeps all pixels that several taps read in registers, and few are left.
+        taps = [For(ky, rows.taps, "serial", [For(i, high, "unroll", [
+            For(kx, columns.taps, "unroll", [For(j, wide, "unroll", [
+                For(lane, lanes, "vector", [step])])])])])]
+        sums = [Alloc(acc), *spread([Store(acc, (i, j, lane), const(0.0, f32))]), *taps]
         result = parts.result
         if result is parts.second or result.body is None or not is_expensive(result.body) \
                 or high * wide <= SPREAD:
