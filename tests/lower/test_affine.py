@@ -102,3 +102,6 @@ def test_fused_loops_of_symbolic_extent_come_apart_in_range():
     extent = SymbolVar("n") * SymbolVar("m")
     ranges = {"f": (0, 3 * n * symbol("m") - 1)}
     assert linear(fused // extent, ranges).range(ranges) == (0, 2)
+    odd = SymbolVar("n") * 2 - 1
+    ranges = {"f": (0, 16 * n - 9)}
+    assert linear(fused // odd, ranges).range(ranges)[0] == 0

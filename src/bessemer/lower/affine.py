@@ -344,7 +344,11 @@ _MOST_EXTENTS = 1 << 16
 
 
 def _is_fixed(expr: Expr) -> bool:
-    return isinstance(expr, (Const, SymbolVar)) or id(expr) in _EXTENTS
+    """Whether an expression is made of extents and numbers alone."""
+    if isinstance(expr, (Const, SymbolVar)) or id(expr) in _EXTENTS:
+        return True
+    plain = plain_form(expr) if isinstance(expr, Binary) else None
+    return plain is not None and all(isinstance(atom, SymbolVar) for _, atom, _ in plain.terms)
 
 
 def extent_form(dim: Dim) -> Linear:
