@@ -231,7 +231,7 @@ class _Size:
 
 def near_rows(depth: int, target: Target) -> int:
     """Rows of the first factor that take half of the second cache."""
-    return min(512, target.l2_bytes // 2 // (depth * 4))
+    return min(512, target.l2_bytes // 2 // max(1, depth * 4))
 
 
 def best_tile(size: _Size, target: Target) -> tuple[int, int]:
