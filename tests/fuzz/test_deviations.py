@@ -49,6 +49,21 @@ def test_what_is_known_of_others_is_no_excuse_for_us():
     assert not known_deviation(model, {"x": x}, judged(model, {"x": x}, got))
 
 
+def test_quotients_in_f16_excuse_only_what_they_round():
+    x = np.array([[6.168, 1.0, 3.0]], np.float16)
+    inputs = {"x": x, "s": np.array([0.3738], np.float16), "z": np.array([-7], np.int16)}
+    model = model_of([helper.make_node("QuantizeLinear", ["x", "s", "z"], ["y"], axis=0)], inputs,
+                     ["y"], opset=21)
+    want = reference_values(model, inputs)[1]["y"]
+    assert want[0, 0] == 9
+    hit, other = want.copy(), want.copy()
+    hit[0, 0] += 1
+    other[0, 1] += 1
+    for got, known in ((hit, "quantize-half"), (other, None)):
+        found = Outcome("rival", "", "y", want, got, differs=got != want)
+        assert (known_deviation(model, inputs, found) or None) == known
+
+
 def test_an_infinity_excuses_only_the_numbers_that_it_reaches():
     x = np.random.default_rng(0).uniform(-1, 1, (2, 2, 5)).astype(np.float32)
     x[1, 1, 2] = np.inf

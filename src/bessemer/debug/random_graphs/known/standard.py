@@ -67,6 +67,21 @@ def _quantize_nan(case: Case) -> bool:
         case.differs is not None and not bool(np.isfinite(x[case.differs]).all()))
 
 
+@known("quantize-half", "QuantizeLinear")
+def _quantize_half(case: Case) -> bool:
+    """Quotients of f16 are not rounded to f16; the spec divides in the type of the scale."""
+    x, scale = case.operand(0), case.operand(1)
+    if x is None or scale is None or x.dtype != np.float16 or scale.ndim > 1:
+        return False
+    axis = int(case.attribute("axis", 1)) % max(x.ndim, 1)
+    steps = scale if scale.size == 1 else scale.reshape(-1, *(1,) * (x.ndim - axis - 1))
+    with np.errstate(all="ignore"):
+        exact = x.astype(np.float64) / steps.astype(np.float64)
+        half, wide = np.rint(exact.astype(np.float16).astype(np.float64)), np.rint(exact)
+    return case.close(1.0) and case.differs is not None and bool(
+        (half != wide)[case.differs].all())
+
+
 @known("normalisation-rounding", "InstanceNormalization", "GroupNormalization",
        "LayerNormalization", "BatchNormalization", "RMSNormalization")
 def _normalisation(case: Case) -> bool:
