@@ -95,15 +95,18 @@ def _cut_of(node: Node) -> Cut | None:
 
 def _pays(graph: Graph, node: Node, axes: Axes) -> bool:
     """True if the node is costly, or cheap and behind a costly one that only it uses."""
-    if node.op.op_name in _COSTLY:
-        return True
-    for value, axis in zip(node.inputs, axes, strict=True):
-        made = value.producer if value is not None else None
-        if value is None or made is None or axis is None or not used_once(graph, value):
-            continue
-        behind = _axes(made, axis)
-        if behind is not None and _pays(graph, made, behind):
+    waiting = [(node, axes)]
+    while waiting:
+        node, axes = waiting.pop()
+        if node.op.op_name in _COSTLY:
             return True
+        for value, axis in zip(node.inputs, axes, strict=True):
+            made = value.producer if value is not None else None
+            if value is None or made is None or axis is None or not used_once(graph, value):
+                continue
+            behind = _axes(made, axis)
+            if behind is not None:
+                waiting.append((made, behind))
     return False
 
 

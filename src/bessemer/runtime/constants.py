@@ -45,8 +45,9 @@ class Constants:
 
     def verify(self) -> None:
         """Waits until the content was checked. Raises: EngineFormatError if it is wrong."""
-        if self._check is not None:
-            self._check()
+        check = self._check  # another thread may take it away
+        if check is not None:
+            check()
             self._check = None
 
     def address_of(self, offset: int, size_bytes: int) -> int:

@@ -103,7 +103,7 @@ class Runner:
     ) -> Outputs:
         """One inference, as `ExecutionContext.run`; times of host steps go to the recorder."""
         # Without a recorder the context has tried the quick way before.
-        if recorder is not None and self.quick is not None:
+        if recorder is not None and given is None and self.quick is not None:
             outputs = self.quick(inputs)
             if outputs is not None:
                 return outputs

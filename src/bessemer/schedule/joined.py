@@ -6,8 +6,10 @@ from functools import cached_property
 
 from bessemer.core.dtypes import i64
 from bessemer.lower.loops import Alloc, Buffer, Stmt, Store
+from bessemer.schedule.accumulators import Accumulator
 from bessemer.schedule.memory import Axes
-from bessemer.schedule.nest import Nest, _Accumulator, _Env
+from bessemer.schedule.nest import Nest
+from bessemer.schedule.regions import Env
 from bessemer.te.expr import Const, Expr, Load, Reduce, cast, const, loads, rewrite
 from bessemer.te.tensor import Tensor, placeholder
 
@@ -36,14 +38,14 @@ class JoinedNest(Nest):
             if load.tensor is self.stage
         }
 
-    def _accumulate(self, env: _Env) -> list[Stmt]:
+    def _accumulate(self, env: Env) -> list[Stmt]:
         body, lanes = self.stage.body, self._inner[-1]
         assert isinstance(body, Reduce)
         spatial = [name for name in self._inner if name not in self.schedule.reducing]
         kept, extents = spatial[:-1], self.schedule.extents
         width = int(extents[lanes])  # type: ignore[arg-type,unused-ignore]
         shape = (*(int(extents[name]) for name in kept), width)  # type: ignore[arg-type,unused-ignore]
-        accumulator = _Accumulator(self, body, shape, "register", kept, lanes)
+        accumulator = Accumulator(self, body, shape, "register", kept, lanes)
         shared = self._shared(width)
         writing = [name for name in spatial if name != f"a{self.joined}"]
         return [
@@ -68,15 +70,15 @@ class JoinedNest(Nest):
         }
 
     def _write(
-        self, accumulator: _Accumulator, shared: Mapping[int, Buffer], env: _Env
+        self, accumulator: Accumulator, shared: Mapping[int, Buffer], env: Env
     ) -> list[Stmt]:
         """Stores of all outputs of one vector."""
-        body, axes = self.stage.body, self._axes(env)
+        body, axes = self.stage.body, self.axes(env)
         assert isinstance(body, Reduce)
         known: dict[int, Expr] = {}
         place: tuple[Expr, ...] = ()
         for gate, part in self.parts.items():
-            index = accumulator._index(env.bind(f"a{self.joined}", const(gate, i64)))
+            index = accumulator.index(env.bind(f"a{self.joined}", const(gate, i64)))
             place = (const(0, i64), index[-1])
             summed = Load(accumulator.value, index, accumulator.value.dtype)
             known[id(part)] = cast(summed, body.dtype)
@@ -90,7 +92,7 @@ class JoinedNest(Nest):
                 value = known[id(operand.tensor)] = Load(buffer, place, buffer.dtype)
             indices = tuple(own.values[axis.name] for axis in operand.tensor.axes)
             result += self.memory.store(operand, own, indices, value)
-        return self._guarded(result, env, False)
+        return self.guarded(result, env, False)
 
     def _output_axes(self, axes: Axes, tensor: Tensor) -> Axes:
         """The reduction's axes, less the joined one, under the names of an output's axes."""

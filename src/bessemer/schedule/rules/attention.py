@@ -12,10 +12,10 @@ from bessemer.core.dtypes import f32
 from bessemer.core.shapes import Sym, product
 from bessemer.lower.kernel import Kernel
 from bessemer.lower.loops import Stmt
+from bessemer.schedule.accumulators import MAX_STACK_BYTES
 from bessemer.schedule.attention_nest import AttentionNest
 from bessemer.schedule.attention_parts import Parts, parts_of
 from bessemer.schedule.memory import Memory
-from bessemer.schedule.nest import MAX_STACK_BYTES
 from bessemer.schedule.rule import Knobs, Rule, schedule_rule
 from bessemer.targets.target import Target
 

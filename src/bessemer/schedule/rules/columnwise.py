@@ -11,8 +11,8 @@ from bessemer.core.dtypes import i64
 from bessemer.core.shapes import Dim, Sym, product, usual
 from bessemer.lower.kernel import Kernel
 from bessemer.lower.loops import Alloc, Buffer, For, If, Let, Stmt, Store
+from bessemer.schedule.accumulators import MAX_STACK_BYTES
 from bessemer.schedule.memory import Memory
-from bessemer.schedule.nest import MAX_STACK_BYTES
 from bessemer.schedule.rule import Knobs, schedule_rule
 from bessemer.schedule.rules.rowwise import (
     Rows,

@@ -12,8 +12,9 @@ from bessemer.core.dtypes import i64
 from bessemer.core.shapes import Dim, Shape, Sym, product, usual
 from bessemer.lower.kernel import Kernel
 from bessemer.lower.loops import Alloc, Buffer, For, Let, Stmt
+from bessemer.schedule.accumulators import MAX_STACK_BYTES
 from bessemer.schedule.memory import Memory
-from bessemer.schedule.nest import MAX_STACK_BYTES, Nest
+from bessemer.schedule.nest import Nest
 from bessemer.schedule.rule import Rule, schedule_rule
 from bessemer.schedule.rules.reduction import epilogue_reason
 from bessemer.schedule.schedule import Schedule
