@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,22 +66,29 @@ def test_damage_is_an_error_before_any_result(damaged, x, tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["m.plan"]
 
 
+def run_at_once(jobs: list[Callable[[], None]]) -> None:
+    """Runs each job in a thread of its own; they begin together, and all end."""
+    meeting = threading.Barrier(len(jobs))
+
+    def meet(job: Callable[[], None]) -> None:
+        meeting.wait()
+        job()
+
+    threads = [threading.Thread(target=meet, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+
 def test_several_contexts_ask_at_the_same_time(good, x) -> None:
     expected = tiny_answer(x, good[1])
     for _ in range(20):
-        engine, meeting = load(good[0]), threading.Barrier(4)
+        engine = load(good[0])
+        contexts = [engine.create_context() for _ in range(4)]
         found = []
-
-        def run(engine=engine, meeting=meeting, found=found) -> None:
-            context = engine.create_context()
-            meeting.wait()
-            found.append(context.run(x)["y"])
-
-        threads = [threading.Thread(target=run) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
+        run_at_once([lambda context=context, found=found: found.append(context.run(x)["y"])
+                     for context in contexts])
         assert len(found) == 4
         assert all(np.array_equal(y, expected) for y in found)
 
@@ -94,11 +102,7 @@ def test_several_contexts_wait_for_one_check(damaged, x) -> None:
             engine.create_context().run(x)
         found.append(caught)
 
-    threads = [threading.Thread(target=run) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
+    run_at_once([run] * 4)
     assert len(found) == 4
 
 
