@@ -19,6 +19,7 @@ words to fall, so nothing is read after the caller has returned.
 from typing import Protocol
 
 from bessemer.codegen.llvm.driver_caller import LEAD, PARTS, RUN
+from bessemer.codegen.llvm.driver_waiting import WAITING
 from bessemer.codegen.llvm.driver_worker import FOLLOW, WORKER
 from bessemer.core import driver_abi as abi
 from bessemer.core.errors import CodegenError
@@ -72,7 +73,7 @@ def driver_module(target: HasTriple) -> str:
         "WAKE": _FUTEX_WAKE_PRIVATE,
         "LAST_PIECE": abi.SWEEP_PIECES - 1,
     }
-    body = PARTS + LEAD + RUN + FOLLOW + WORKER
+    body = WAITING + PARTS + LEAD + RUN + FOLLOW + WORKER
     for name, value in numbers.items():
         body = body.replace("{" + name + "}", str(value))
     head = f'; bessemer driver, ABI {DRIVER_ABI}\ntarget triple = "{target.triple}"\n'

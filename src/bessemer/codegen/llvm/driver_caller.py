@@ -4,55 +4,6 @@ Words in braces are filled in by `driver.py`.
 """
 
 PARTS = """
-; One turn of waiting: a pause at first, later the core is offered to others.
-define internal void @relax(ptr %pool, i64 %turn) {
-entry:
-  %spins_p = getelementptr i8, ptr %pool, i64 {POOL_SPINS}
-  %spins = load i64, ptr %spins_p
-  %patient = icmp ult i64 %turn, %spins
-  br i1 %patient, label %spin, label %yield
-spin:
-  {PAUSE}
-  ret void
-yield:
-  %yield_p = getelementptr i8, ptr %pool, i64 {POOL_YIELD}
-  %sched_yield = load ptr, ptr %yield_p
-  %ignored = call i32 %sched_yield()
-  ret void
-}
-
-; One turn of waiting for parts to be done, of which %seen were: a pause at first, later sleep
-; until a job is complete. Who only yielded would get less of a core that others want as well.
-define internal void @await(ptr %pool, i64 %turn, i64 %seen) {
-entry:
-  %spins_p = getelementptr i8, ptr %pool, i64 {POOL_SPINS}
-  %spins = load i64, ptr %spins_p
-  %patient = icmp ult i64 %turn, %spins
-  br i1 %patient, label %spin, label %announce
-spin:
-  {PAUSE}
-  ret void
-announce:
-  %sleepers_p = getelementptr i8, ptr %pool, i64 {POOL_SLEEPERS}
-  %others = atomicrmw add ptr %sleepers_p, i64 1 seq_cst
-  %done_p = getelementptr i8, ptr %pool, i64 {POOL_DONE}
-  %now = load atomic i64, ptr %done_p seq_cst, align 8
-  %same = icmp eq i64 %now, %seen
-  br i1 %same, label %sleep, label %awake
-sleep:
-  %syscall_p = getelementptr i8, ptr %pool, i64 {POOL_SYSCALL}
-  %syscall = load ptr, ptr %syscall_p
-  %futex_p = getelementptr i8, ptr %pool, i64 {POOL_FUTEX}
-  %futex = load i64, ptr %futex_p
-  %low = and i64 %seen, 4294967295
-  %slept = call i64 (i64, ...) %syscall(i64 %futex, ptr %done_p, i64 {WAIT}, i64 %low, ptr null,
-                                         ptr null, i64 0)
-  br label %awake
-awake:
-  %still = atomicrmw sub ptr %sleepers_p, i64 1 seq_cst
-  ret void
-}
-
 ; Counts a part as done, and wakes those who sleep if it was the last one up to %target.
 define internal i64 @count(ptr %pool, i64 %target) {
 entry:
@@ -71,19 +22,6 @@ wake:
   br label %end
 end:
   ret i64 %after
-}
-
-; Wakes all who wait for parts to be done.
-define internal void @wake(ptr %pool) {
-entry:
-  %done_p = getelementptr i8, ptr %pool, i64 {POOL_DONE}
-  %syscall_p = getelementptr i8, ptr %pool, i64 {POOL_SYSCALL}
-  %syscall = load ptr, ptr %syscall_p
-  %futex_p = getelementptr i8, ptr %pool, i64 {POOL_FUTEX}
-  %futex = load i64, ptr %futex_p
-  %woken = call i64 (i64, ...) %syscall(i64 %futex, ptr %done_p, i64 {WAKE}, i64 {MAX_THREADS},
-                                         ptr null, ptr null, i64 0)
-  ret void
 }
 
 ; True if this thread may run the part for the job of that number. Numbers only grow.
@@ -298,12 +236,7 @@ entry:
   %asleep = icmp ne i32 %sleeping, 0
   br i1 %asleep, label %wake, label %end
 wake:
-  %syscall_p = getelementptr i8, ptr %pool, i64 {POOL_SYSCALL}
-  %syscall = load ptr, ptr %syscall_p
-  %futex_p = getelementptr i8, ptr %pool, i64 {POOL_FUTEX}
-  %futex = load i64, ptr %futex_p
-  %woken = call i64 (i64, ...) %syscall(i64 %futex, ptr %go, i64 {WAKE}, i64 1, ptr null,
-                                         ptr null, i64 0)
+  call void @futex(ptr %pool, ptr %go, i64 {WAKE}, i64 1)
   br label %end
 end:
   ret void

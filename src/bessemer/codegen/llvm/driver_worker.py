@@ -140,13 +140,8 @@ sleep:
   %same = icmp eq i32 %still, %seen
   br i1 %same, label %rest, label %awake
 rest:
-  %syscall_p = getelementptr i8, ptr %pool, i64 {POOL_SYSCALL}
-  %syscall = load ptr, ptr %syscall_p
-  %futex_p = getelementptr i8, ptr %pool, i64 {POOL_FUTEX}
-  %futex = load i64, ptr %futex_p
-  %seen_wide = zext i32 %seen to i64
-  %slept = call i64 (i64, ...) %syscall(i64 %futex, ptr %go, i64 {WAIT}, i64 %seen_wide,
-                                         ptr null, ptr null, i64 0)
+  %expected = zext i32 %seen to i64
+  call void @futex(ptr %pool, ptr %go, i64 {WAIT}, i64 %expected)
   br label %awake
 awake:
   store atomic i32 0, ptr %sleeping seq_cst, align 4
