@@ -31,7 +31,7 @@ from bessemer.frontends import import_model
 from bessemer.frontends.formats import Fallback, specialize, substitute_symbols
 from bessemer.ir.graph import Graph
 from bessemer.ir.types import TensorType
-from bessemer.lower.fuse import Group
+from bessemer.lower.groups import Group
 from bessemer.ops.offload import Offload, offloads_of
 from bessemer.passes.pipelines import run_pipeline
 from bessemer.passes.runner import PassResult

@@ -6,7 +6,7 @@ from dataclasses import replace
 from bessemer.compiler.kernels import CompiledKernel, schedule_kernel
 from bessemer.ir.graph import Value
 from bessemer.ir.types import TensorType
-from bessemer.lower.fuse import Group
+from bessemer.lower.groups import Group
 from bessemer.lower.kernel import Kernel, Operand
 from bessemer.lower.lowering import has_many_zeros, kernel_of
 from bessemer.lower.storage import StorageMap

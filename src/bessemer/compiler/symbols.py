@@ -9,7 +9,7 @@ from bessemer.core.shapes import Dim, Sym, usual
 from bessemer.engine.plan import Extent, SymbolRecord
 from bessemer.ir.graph import Graph, Value
 from bessemer.ir.types import TensorType
-from bessemer.lower.fuse import bound_symbols, symbols_of
+from bessemer.lower.groups import bound_symbols, symbols_of
 
 
 @dataclass(frozen=True)

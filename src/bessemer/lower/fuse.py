@@ -8,17 +8,16 @@ Rule 6: element-wise operators join the pointwise convolution that reads them (p
 Every merge and every refused near match is recorded with its reason.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from bessemer.core.bounds import at_most
 from bessemer.core.shapes import Shape, Sym, usual
 from bessemer.ir.graph import Graph, Node, Value
-from bessemer.ir.layout import Layout
 from bessemer.ir.operator import FusionClass, Unlowerable
 from bessemer.ir.placement import needs_no_copy
 from bessemer.ir.types import TensorType
 from bessemer.lower.affine import linear
+from bessemer.lower.aliases import is_alias
+from bessemer.lower.groups import FusionNote, Group, Partition, bound_symbols, symbols_of
 from bessemer.lower.kernel import axis_ranges, is_expensive, is_identity_load
 from bessemer.lower.prologues import is_pointwise, prologue_refusal
 from bessemer.lower.seams import is_depthwise, seam_refusal
@@ -26,7 +25,6 @@ from bessemer.ops.attention import Attention
 from bessemer.ops.conv import Conv
 from bessemer.ops.expression import NodeExpression, expression_of
 from bessemer.ops.movement import Transpose
-from bessemer.ops.reshape import RESHAPES
 from bessemer.te.expr import Expr, Load, Reduce, Var, walk
 from bessemer.te.tensor import Tensor, stages
 
@@ -34,94 +32,9 @@ MOST_NODES = 64
 """A group has no more: unrolled loops make chains whose one expression would be too deep."""
 
 
-@dataclass(frozen=True)
-class FusionNote:
-    """One decision of the fuser."""
-
-    rule: str
-    first: str
-    second: str
-    joined: bool
-    reason: str = ""
-
-    def __str__(self) -> str:
-        if self.joined:
-            return f"{self.second} joins {self.first}: {self.rule}"
-        return f"{self.second} does not join {self.first}: {self.reason}"
-
-
-@dataclass(eq=False)
-class Group:
-    """Nodes that become one kernel (`kind` a fusion class), a host step, or nothing.
-
-    `reason` says why a group runs on the host or needs no kernel.
-    """
-
-    kind: str
-    nodes: list[Node]
-    reason: str = ""
-    notes: list[FusionNote] = field(default_factory=list)
-    seam: int = 0
-    """The number of nodes before the second of two convolutions, where it may be cut."""
-
-    def parts(self) -> "tuple[Group, Group]":
-        """The group cut at its seam."""
-        first, second = self.nodes[:self.seam], self.nodes[self.seam:]
-        return Group(self.kind, first), Group(self.kind, second)
-
-    @property
-    def last(self) -> Node:
-        """The node whose outputs the group produces."""
-        return self.nodes[-1]
-
-    @property
-    def name(self) -> str:
-        """Named after its anchor."""
-        return self.anchor.name
-
-    @property
-    def anchor(self) -> Node:
-        """The node of the heaviest class."""
-        order = [FusionClass.COMPLEX_OUT, FusionClass.REDUCTION]
-        for kind in order:
-            for node in self.nodes:
-                if node.op.fusion is kind:
-                    return node
-        return self.nodes[-1]
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """Source names of all nodes, in order, each once."""
-        return tuple(dict.fromkeys(name for node in self.nodes for name in node.sources))
-
-
-@dataclass(eq=False)
-class Partition:
-    """Groups in execution order, and what was decided."""
-
-    groups: list[Group]
-    notes: list[FusionNote]
-    symbols: set[str] = field(default_factory=set)
-    """The symbols whose values a run knows: from the inputs, and from results of host steps."""
-
-
 def partition(graph: Graph, fuse: bool = True) -> Partition:
     """Groups of a graph whose layouts and placements are chosen; `fuse` False keeps nodes apart."""
     return _Partitioner(graph, fuse).run()
-
-
-def symbols_of(*values: Value | None) -> set[str]:
-    """The symbols in the shapes of values."""
-    return {name for value in values
-            if value is not None and isinstance(value.type, TensorType) and value.type.shape
-            for dim in value.type.shape if isinstance(dim, Sym) for name in dim.symbols()}
-
-
-def bound_symbols(values: Iterable[Value]) -> set[str]:
-    """The symbols that stand alone in a shape: a run reads their values off the array."""
-    return {dim.alone for value in values
-            if isinstance(value.type, TensorType) and value.type.shape
-            for dim in value.type.shape if isinstance(dim, Sym) and dim.alone}
 
 
 class _Partitioner:
@@ -430,32 +343,3 @@ def _reads_once(stage: Tensor, load: Load) -> bool:
 
 def _moves(index: Expr) -> bool:
     return any(isinstance(node, (Var, Load)) for node in walk(index))
-
-
-def is_alias(node: Node) -> bool:
-    """True if the node's result is its input's memory under another shape or layout name."""
-    x = node.inputs[0] if node.inputs else None
-    if x is None or x.constant is not None or len(node.outputs) != 1:
-        return False
-    y = node.output
-    if not isinstance(x.type, TensorType) or not isinstance(y.type, TensorType) \
-            or x.type.shape is None or y.type.shape is None \
-            or x.placement is not None or y.placement is not None:
-        return False
-    if x.layout is None or y.layout is None or x.type.dtype.kind == "string":
-        return False
-    if node.op.op_name == "bessemer.Reorder":
-        return not x.layout.has_halo and x.producer is not None \
-            and x.layout.same_bytes(y.layout, x.type.shape) \
-            and not y.layout.has_padding(x.type.shape)
-    return node.op.op_name in RESHAPES and (
-        (x.layout.is_plain and y.layout.is_plain) or _keeps_blocks(x, y))
-
-
-def _keeps_blocks(x: Value, y: Value) -> bool:
-    """True if two tensors of the same batch and channels lie in the same blocks of channels."""
-    if x.tensor.rank < 2 or y.tensor.rank < 2 or x.layout is None or y.layout is None:
-        return False
-    block = x.layout.block_of(1)
-    return x.tensor.dims[:2] == y.tensor.dims[:2] and all(
-        value.layout == Layout.blocked(value.tensor.rank, 1, block) for value in (x, y))

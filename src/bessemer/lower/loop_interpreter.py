@@ -5,7 +5,6 @@ it that only spread one store over distinct elements join it, which changes noth
 Every access is checked against the shape of its buffer, except in lanes that are masked off.
 """
 
-import math
 import operator
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -15,6 +14,7 @@ import numpy as np
 
 from bessemer.core.dtypes import DType, boolean, f32, i64
 from bessemer.core.errors import VerifyError
+from bessemer.lower.loop_grids import MAX_GRID, grid_loops
 from bessemer.lower.loops import (
     Alloc,
     Buffer,
@@ -26,8 +26,6 @@ from bessemer.lower.loops import (
     Let,
     Stmt,
     Store,
-    dense_strides,
-    expressions,
     statement_text,
     static,
 )
@@ -41,7 +39,6 @@ from bessemer.te.expr import (
     Select,
     Unary,
     Var,
-    text,
     walk,
 )
 from bessemer.te.interpreter import apply_binary, apply_bitcast, apply_cast, apply_unary
@@ -49,9 +46,6 @@ from bessemer.te.interpreter import apply_binary, apply_bitcast, apply_cast, app
 Array = np.ndarray[Any, Any]
 Code = Callable[[], Any]
 Address = Callable[[], tuple[Any, Any]]
-
-MAX_GRID = 1 << 16
-"""Elements that joined loops may compute at once."""
 
 _EXACT: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "//": operator.floordiv,
@@ -161,7 +155,7 @@ class _Machine:
         found = self.grids.get(id(loop))
         if found is None:
             plain = [loop] if loop.kind == "vector" else []
-            found = self.grids[id(loop)] = _joined(loop, self.function) or plain
+            found = self.grids[id(loop)] = grid_loops(loop, self.function) or plain
         return found
 
     def run_lanes(self, loops: list[For]) -> None:
@@ -368,32 +362,6 @@ def _bind(function: Function, arrays: Sequence[Array]) -> dict[int, Array]:
                 f"kernel {function.name}: {buffer} needs a flat array of at least "
                 f"{buffer_extent(buffer)} elements, got {array.dtype}{list(array.shape)}")
     return {id(b): array for b, array in zip(function.params, arrays, strict=True)}
-
-
-def _joined(loop: For, function: Function) -> list[For]:
-    """Nested loops around one store whose iterations write distinct elements and only read their
-    own; they may run at once. Empty if there are none.
-    """
-    loops, body = [loop], loop.body
-    while len(body) == 1 and isinstance(body[0], For):
-        loops.append(body[0])
-        body = body[0].body
-    leaf: Stmt | None = body[0] if len(body) == 1 else None
-    if isinstance(leaf, If) and not leaf.otherwise and len(leaf.body) == 1:
-        leaf = leaf.body[0]
-    if not isinstance(leaf, Store) or any(each.kind == "parallel" for each in loops):
-        return []
-    buffer, where = leaf.buffer, [text(index) for index in leaf.indices]
-    if buffer.strides != dense_strides(buffer.shape) or function.notes.get("aliased"):
-        return []
-    if not all(each.var.name in where for each in loops):
-        return []
-    for expr in expressions(body):
-        for node in walk(expr):
-            if isinstance(node, Load) and node.tensor is buffer \
-                    and [text(index) for index in node.indices] != where:
-                return []
-    return loops if math.prod(static([each.extent for each in loops])) <= MAX_GRID else []
 
 
 def _poison(dtype: DType) -> Any:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from bessemer.core.errors import ScheduleError
 from bessemer.ir.graph import Value
 from bessemer.ir.types import TensorType
+from bessemer.lower.aliases import is_alias
 from bessemer.lower.collapse import simplify_axes
-from bessemer.lower.fuse import Group, is_alias
+from bessemer.lower.groups import Group
 from bessemer.lower.kernel import Kernel, Operand, inline_stages
 from bessemer.lower.storage import StorageMap
 from bessemer.ops.activation import Relu

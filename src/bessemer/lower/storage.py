@@ -8,7 +8,7 @@ from bessemer.core.shapes import Dim, Shape
 from bessemer.ir.graph import Graph, Value
 from bessemer.ir.layout import Layout
 from bessemer.ir.placement import storage_of
-from bessemer.lower.fuse import Partition
+from bessemer.lower.groups import Partition
 from bessemer.lower.loops import dense_strides
 
 
