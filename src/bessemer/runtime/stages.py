@@ -6,7 +6,7 @@ A `Stage` is what does not depend on shapes, made once for a program. Its `evalu
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,42 +27,10 @@ from bessemer.runtime.program import (
     ShapeSegment,
     is_long,
 )
+from bessemer.runtime.state import Array, State
 
 MAX_BYTES = 1 << 46
 _ALIGNMENT = 64
-Array = np.ndarray[Any, Any]
-Patches = list[tuple[int, list[tuple[int, int]]]]
-
-
-class State:
-    """An epoch for given values; `table` and what follows belong to the runner that holds it."""
-
-    __slots__ = (
-        "arena_bytes", "arrivals", "counts", "fetches", "generation", "inputs", "numbers",
-        "offsets", "outputs", "parallel", "relative", "rooms", "segments", "specs", "table",
-        "values", "variant", "version", "zeroed",
-    )
-
-    def __init__(self, values: tuple[int, ...], numbers: list[int]) -> None:
-        self.values = values
-        self.numbers = numbers
-        self.arena_bytes = 0
-        self.offsets: Array
-        self.rooms: Array
-        self.relative: Array
-        self.specs: list[Spec | None] = []
-        self.segments: list[int | HostSegment | ShapeSegment] = []
-        self.inputs: Patches = []
-        self.outputs: Patches = []
-        self.parallel: list[tuple[int, bool]] = []
-        self.zeroed: list[tuple[int, int, int]] = []
-        self.arrivals: list[tuple[int, int, Place]] = []
-        self.fetches: list[tuple[int, Place]] = []
-        self.table: Array
-        self.generation = -1
-        self.counts = True
-        self.variant: Any = None
-        self.version = 0
 
 
 class _Ref(NamedTuple):

@@ -18,7 +18,8 @@ from bessemer.runtime.places import Place
 from bessemer.runtime.profile import Recorder
 from bessemer.runtime.program import HostSegment, ShapeSegment
 from bessemer.runtime.runner import Outputs, Runner
-from bessemer.runtime.stages import State, stages_of
+from bessemer.runtime.stages import stages_of
+from bessemer.runtime.state import State
 from bessemer.runtime.symbols import (
     InputRules,
     StepRules,
