@@ -9,7 +9,8 @@ from bessemer.core.errors import ShapeError
 from bessemer.core.registry import OPERATORS
 from bessemer.ir.types import TensorType
 from bessemer.ops.activation import Gelu, Softplus
-from bessemer.ops.arithmetic import Add, Div, IsInf, Mod, Pow
+from bessemer.ops.arithmetic import Add, Div, Mod, Pow
+from bessemer.ops.arithmetic_unary import IsInf
 from bessemer.ops.compare import BitShift
 from bessemer.ops.variadic import Clip, Max, Mean
 

@@ -17,7 +17,8 @@ from bessemer.ops.normalize_channels import LRN
 from bessemer.ops.pool import AveragePool
 from bessemer.ops.resize import Resize
 from bessemer.ops.roi import MaxRoiPool, MaxUnpool, RoiAlign
-from bessemer.ops.signal import DFT, STFT, HannWindow
+from bessemer.ops.signal import DFT, STFT
+from bessemer.ops.signal_windows import HannWindow
 
 
 def of(*shape: int) -> TensorType:

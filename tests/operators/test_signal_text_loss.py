@@ -9,7 +9,8 @@ from bessemer.core.errors import InputError, ShapeError
 from bessemer.core.shapes import symbol
 from bessemer.ir.types import TensorType
 from bessemer.ops.loss import NegativeLogLikelihoodLoss, SoftmaxCrossEntropyLoss
-from bessemer.ops.signal import DFT, STFT, HannWindow, MelWeightMatrix
+from bessemer.ops.signal import DFT, STFT
+from bessemer.ops.signal_windows import HannWindow, MelWeightMatrix
 from bessemer.ops.text import (
     RegexFullMatch,
     StringNormalizer,

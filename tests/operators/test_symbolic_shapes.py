@@ -12,7 +12,8 @@ from bessemer.ir.inference import infer_again
 from bessemer.ir.parser import parse_graph
 from bessemer.ir.printer import print_graph
 from bessemer.ir.types import TensorType
-from bessemer.ops.arithmetic import Add, Ceil, Div, Floor, Mod, Mul, Sub
+from bessemer.ops.arithmetic import Add, Div, Mod, Mul, Sub
+from bessemer.ops.arithmetic_unary import Ceil, Floor
 from bessemer.ops.cast import Cast
 from bessemer.ops.compare import Equal, Greater, GreaterOrEqual, Less
 from bessemer.ops.creation import ConstantOfShape, Range

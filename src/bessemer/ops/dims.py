@@ -54,6 +54,12 @@ def known_dims(type: TensorType | None) -> Shape | None:
     return ints if ints is not None else type.symbolic
 
 
+def known_dim(type: TensorType | None) -> Dim | None:
+    """The first element as a dimension if it is known: of tensors that have only one."""
+    known = known_dims(type)
+    return known[0] if known else None
+
+
 def constant_ints(known: Known, position: int, op: Operator) -> tuple[int, ...]:
     """The constant integers of one input, for `lower`. Raises: Unlowerable if they are computed."""
     array = known[position] if position < len(known) else None

@@ -1,13 +1,12 @@
 """Resize: nearest, linear and cubic interpolation, with and without antialiasing."""
 
-import itertools
 from fractions import Fraction
 from typing import Any, ClassVar
 
 import numpy as np
 
 from bessemer import te
-from bessemer.core.dtypes import DType, dtype_from_numpy, f32, f64
+from bessemer.core.dtypes import DType, dtype_from_numpy
 from bessemer.core.errors import ShapeError
 from bessemer.core.shapes import Dim, Shape, is_static
 from bessemer.ir.operator import FusionClass, Operator, Unlowerable, operator, sample
@@ -15,10 +14,15 @@ from bessemer.ir.types import TensorType
 from bessemer.ops.accumulate import narrow
 from bessemer.ops.checks import assume_elements, check_extents
 from bessemer.ops.dims import Array, Known, fresh_dim, known_dims, normalize_axes
+from bessemer.ops.resize_filter import (
+    Filter,
+    clipped,
+    interpolated,
+    resized_shape,
+    stage_of,
+)
 from bessemer.ops.resize_map import AxisMap, fit_sizes, make_map, open_map, scaled_extent
 from bessemer.te import Expr, Tensor
-
-_MOST_TAPS = 32
 
 
 @operator("Resize")
@@ -45,6 +49,11 @@ class Resize(Operator):
 
     def _axes(self, rank: int) -> tuple[int, ...]:
         return normalize_axes(self.axes, rank) if self.axes else tuple(range(rank))
+
+    @property
+    def _filter(self) -> Filter:
+        return Filter(self.mode, self.cubic_coeff_a, bool(self.antialias),
+                      bool(self.exclude_outside))
 
     def _roi(self, roi: Array | None, position: int, count: int) -> tuple[float, float]:
         if self.coordinate_transformation_mode != "tf_crop_and_resize" or roi is None:
@@ -164,15 +173,6 @@ class Resize(Operator):
             maps.append(open_map(axis, mode, shape[axis], out[axis], ratio))
         return maps
 
-    def _taps(self, one: AxisMap) -> tuple[int, int, float]:
-        """First tap relative to the floor, number of taps, and the stretch of the filter."""
-        support = 1 if self.mode == "linear" else 2
-        if self.antialias and one.scale is None:
-            raise Unlowerable("Resize with antialias to a scale that is not known at build time")
-        stretch = min(one.scale, 1.0) if self.antialias and one.scale is not None else 1.0
-        start = int(np.floor(-support / stretch)) + 1
-        return start, 2 - 2 * start, stretch
-
     def reference(
         self, x: Array, roi: Array | None = None, scales: Array | None = None,
         sizes: Array | None = None,
@@ -184,10 +184,10 @@ class Resize(Operator):
                 index = one.nearest(np.arange(one.out), self.nearest_mode)
                 result = result.take(np.clip(index, 0, one.extent - 1), axis=one.axis)
         else:
-            kind = self._stage(dtype_from_numpy(x.dtype)).numpy
+            kind = stage_of(dtype_from_numpy(x.dtype)).numpy
             result = x.astype(kind)
             for one in maps:
-                result = self._resample(result, one)
+                result = self._filter.resample(result, one)
         if self.coordinate_transformation_mode == "tf_crop_and_resize":
             for one in maps:
                 place = np.arange(one.out) * one.a + one.b
@@ -197,36 +197,6 @@ class Resize(Operator):
         if result.dtype != x.dtype and dtype_from_numpy(x.dtype).is_integer:
             result = np.clip(np.rint(result), *_limits(dtype_from_numpy(x.dtype)))
         return narrow(result, x.dtype)
-
-    @staticmethod
-    def _stage(dtype: DType) -> DType:
-        return f64 if dtype == f64 or (dtype.is_integer and dtype.bits > 16) else f32
-
-    def _resample(self, x: Array, one: AxisMap) -> Array:
-        """Weighted sum of the taps along one axis."""
-        places = np.arange(one.out, dtype=np.int64)
-        base, part = one.base(places), one.remainder(places) / one.c
-        start, count, stretch = self._taps(one)
-        taps = np.arange(start, start + count)
-        index = base[:, None] + taps
-        weights = self._kernel((taps - part[:, None]) * stretch)
-        if self.exclude_outside:
-            weights = np.where((index >= 0) & (index < one.extent), weights, 0)
-        if self.exclude_outside or self.antialias:
-            weights = weights / weights.sum(axis=1, keepdims=True)
-        lines = np.moveaxis(x, one.axis, -1)
-        picked = lines[..., np.clip(index, 0, one.extent - 1)]
-        return np.moveaxis((picked * weights.astype(x.dtype)).sum(axis=-1), -1, one.axis)
-
-    def _kernel(self, distance: Array) -> Array:
-        """Filter weight at a distance."""
-        t = np.abs(distance)
-        if self.mode == "linear":
-            return np.asarray(np.clip(1 - t, 0, 1))
-        a = self.cubic_coeff_a
-        near = ((a + 2) * t - (a + 3)) * t * t + 1
-        far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
-        return np.asarray(np.where(t <= 1, near, np.where(t < 2, far, 0)))
 
     def lower(
         self, x: Tensor, roi: Tensor | None = None, scales: Tensor | None = None,
@@ -246,11 +216,11 @@ class Resize(Operator):
         if self.mode == "nearest":
             result = self._lower_nearest(x, maps)
         elif self.mode == "linear" and not self.antialias and len(maps) <= 3:
-            result = self._lower_linear(x, maps)
+            result = interpolated(x, maps)
         else:
             result = x
             for one in maps:
-                result = self._lower_axis(result, one)
+                result = self._filter.expression(result, one)
         if self.coordinate_transformation_mode == "tf_crop_and_resize":
             result = self._lower_outside(result, maps)
         final = result
@@ -264,84 +234,15 @@ class Resize(Operator):
 
         return te.compute(x.dtype, result.shape, body, "resized")
 
-    @staticmethod
-    def _shape(x: Tensor, maps: list[AxisMap]) -> list[Dim]:
-        outs = {one.axis: one.out for one in maps}
-        return [outs.get(axis, extent) for axis, extent in enumerate(x.shape)]
-
     def _lower_nearest(self, x: Tensor, maps: list[AxisMap]) -> Tensor:
         def body(*i: Expr) -> Expr:
             place = list(i)
             for one in maps:
                 near = one.nearest(i[one.axis], self.nearest_mode)
-                place[one.axis] = _clip(near, one)
+                place[one.axis] = clipped(near, one)
             return x[tuple(place)]
 
-        return te.compute(x.dtype, tuple(self._shape(x, maps)), body, "nearest")
-
-    def _lower_linear(self, x: Tensor, maps: list[AxisMap]) -> Tensor:
-        dtype = self._stage(x.dtype)
-
-        def body(*i: Expr) -> Expr:
-            bases = [one.base(i[one.axis]) for one in maps]
-            parts = [_part(one, i[one.axis], dtype) for one in maps]
-            total: Expr | None = None
-            for corner in itertools.product((0, 1), repeat=len(maps)):
-                place, weight = list(i), te.const(1, dtype)
-                factor: Expr | None = None
-                for one, base, part, step in zip(maps, bases, parts, corner, strict=True):
-                    place[one.axis] = _clip(base + step, one)
-                    side = part if step else 1.0 - part
-                    factor = side if factor is None else factor * side
-                term = te.cast(x[tuple(place)], dtype) * (weight if factor is None else factor)
-                for one, step in zip(maps, corner, strict=True):
-                    if step and one.keeps_extent is not None:
-                        # Infinity and NaN would spread from a neighbour although its weight is 0.
-                        term = te.where(one.keeps_extent, 0.0, term)
-                total = term if total is None else total + term
-            assert total is not None
-            return total
-
-        return te.compute(dtype, tuple(self._shape(x, maps)), body, "linear")
-
-    def _lower_axis(self, x: Tensor, one: AxisMap) -> Tensor:
-        """One axis of a cubic or antialiased resize: a sum of weighted taps."""
-        dtype = self._stage(x.dtype)
-        start, count, stretch = self._taps(one)
-        if count > _MOST_TAPS:
-            raise Unlowerable(f"Resize with a filter of {count} taps runs on the host")
-
-        def body(*i: Expr) -> Expr:
-            base, part = one.base(i[one.axis]), _part(one, i[one.axis], dtype)
-            values: list[Expr] = []
-            weights: list[Expr] = []
-            for tap in range(start, start + count):
-                index = base + tap
-                weight = self._kernel_expr((float(tap) - part) * stretch)
-                if self.exclude_outside:
-                    weight = te.where((index >= 0) & (index < one.extent), weight, 0.0)
-                place = (*i[: one.axis], _clip(index, one), *i[one.axis + 1 :])
-                weights.append(weight)
-                values.append(te.cast(x[place], dtype) * weight)
-            total = _add(values)
-            normalised = self.exclude_outside or self.antialias
-            total = total / _add(weights) if normalised else total
-            if one.keeps_extent is None:
-                return total
-            # Not x[i]: that may reach outside where the extents differ.
-            same = (*i[: one.axis], _clip(i[one.axis], one), *i[one.axis + 1 :])
-            return te.where(one.keeps_extent, te.cast(x[same], dtype), total)
-
-        return te.compute(dtype, tuple(self._shape(x, [one])), body, "resample")
-
-    def _kernel_expr(self, distance: Expr) -> Expr:
-        t = te.abs_(distance)
-        if self.mode == "linear":
-            return te.maximum(1.0 - t, 0.0)
-        a = self.cubic_coeff_a
-        near = ((a + 2) * t - (a + 3)) * t * t + 1.0
-        far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
-        return te.where(t <= 1.0, near, te.where(t < 2.0, far, 0.0))
+        return te.compute(x.dtype, resized_shape(x, maps), body, "nearest")
 
     def _lower_outside(self, x: Tensor, maps: list[AxisMap]) -> Tensor:
         def body(*i: Expr) -> Expr:
@@ -394,28 +295,8 @@ class Resize(Operator):
     )
 
 
-def _clip(index: Expr, one: AxisMap) -> Expr:
-    return te.minimum(te.maximum(index, 0), one.extent - 1)
-
-
-def _part(one: AxisMap, place: Expr, dtype: DType) -> Expr:
-    """The coordinate above its floor, as a float."""
-    if one.c == 1:
-        return te.const(0, dtype)
-    if isinstance(one.c, int):
-        return te.cast(one.remainder(place), dtype) * te.const(1.0 / one.c, dtype)
-    return te.cast(one.remainder(place), dtype) / te.cast(te.index(one.c), dtype)
-
-
 def _limits(dtype: DType) -> tuple[float, float]:
     """The least and largest number of an integer type that f64 has."""
     info = np.iinfo(dtype.numpy)
     high = float(info.max)
     return float(info.min), high if int(high) <= info.max else float(np.nextafter(high, 0.0))
-
-
-def _add(terms: list[Expr]) -> Expr:
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total
