@@ -19,8 +19,9 @@ from bessemer.core.errors import CodegenError, ScheduleError
 from bessemer.ir.operator import Unlowerable, infer_types, outputs_of
 from bessemer.ir.types import TensorType
 from bessemer.lower.kernel import Kernel, Operand
-from bessemer.te.expr import Load, loads, rewrite
+from bessemer.te.expr import Load
 from bessemer.te.tensor import Tensor, stages
+from bessemer.te.walk import loads, rewrite
 
 pytestmark = pytest.mark.skipif(bool(missing_tools()), reason=missing_tools() or "none")
 

@@ -14,7 +14,8 @@ from bessemer.core.dtypes import bf16, f16, f32, f64
 from bessemer.core.errors import CodegenError
 from bessemer.lower.kernel import Kernel, Operand
 from bessemer.targets import get_target, missing_flags
-from bessemer.te.expr import UNARY, walk
+from bessemer.te.expr import UNARY
+from bessemer.te.walk import walk
 
 SPECIAL = np.array(
     [0.0, -0.0, np.inf, -np.inf, np.nan, 1, -1, 0.5, -0.5, 2, -2, 2.0**-126, -(2.0**-126),

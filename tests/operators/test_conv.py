@@ -18,7 +18,7 @@ from bessemer.ops.conv import Conv
 from bessemer.ops.conv_deform import CausalConvWithState, DeformConv
 from bessemer.ops.conv_integer import ConvInteger
 from bessemer.ops.conv_transpose import ConvTranspose
-from bessemer.te.expr import loads
+from bessemer.te.walk import loads
 
 
 def random(*shape: int) -> Array:

@@ -41,7 +41,7 @@ def along(function, values, *outputs):
 
 def unfused(expr):
     from bessemer.lower.loops import Fma
-    from bessemer.te.expr import rewrite
+    from bessemer.te.walk import rewrite
 
     return rewrite(expr, lambda node: node.a * node.b + node.c if isinstance(node, Fma) else None)
 

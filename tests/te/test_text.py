@@ -11,6 +11,7 @@ from bessemer.core.errors import ModelFormatError
 from bessemer.te.expr import Cast, Const, text
 from bessemer.te.parser import parse_expr
 from bessemer.te.tensor import Tensor
+from bessemer.te.walk import rewrite, walk
 
 X = te.placeholder(f32, (5, 7), "x")
 N = te.placeholder(i32, (5,), "n")
@@ -72,7 +73,7 @@ def test_reductions_keep_their_axes():
     back = same(te.argmax(X[ROW, K], K, last=True))
     assert [(axis.name, axis.extent) for axis in back.axes] == [(K.name, 7)]
     assert back.last
-    assert any(node is back.axes[0] for node in te.expr.walk(back.body))
+    assert any(node is back.axes[0] for node in walk(back.body))
 
 
 LEAVES = st.sampled_from([
@@ -89,7 +90,7 @@ def test_parsed_expressions_mean_the_same(expr, seed):
     def tensor(body):
         axes = tuple(te.IterVar(name, i64, n) for name, n in (("i", 5), ("j.o+k", 5)))
         table = {"i": axes[0], "j.o+k": axes[1]}
-        bound = te.expr.rewrite(body, lambda node: table.get(getattr(node, "name", "")))
+        bound = rewrite(body, lambda node: table.get(getattr(node, "name", "")))
         return Tensor("t", f32, (5, 5), axes, bound)
 
     rng = np.random.default_rng(seed)

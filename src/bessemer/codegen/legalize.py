@@ -13,7 +13,7 @@ from bessemer.codegen.small_types import expand_cast
 from bessemer.core.dtypes import DType, bf16, f16, f32, f64
 from bessemer.core.errors import CodegenError
 from bessemer.te import Binary, Cast, Const, Expr, Unary
-from bessemer.te.expr import rewrite, walk
+from bessemer.te.walk import rewrite, walk
 
 _FORMULAS: dict[str, Callable[[Expr], Expr]] = {
     "exp": elementary.exp, "expm1": elementary.expm1, "log": elementary.log,

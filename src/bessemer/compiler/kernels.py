@@ -13,7 +13,8 @@ from bessemer.lower.loops import Function
 from bessemer.lower.lowering import split_stages
 from bessemer.schedule.rule import Scheduled, make_loops
 from bessemer.targets.target import Target
-from bessemer.te.expr import Load, Reduce, walk
+from bessemer.te.expr import Load, Reduce
+from bessemer.te.walk import walk
 
 
 @dataclass(eq=False)

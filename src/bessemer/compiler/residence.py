@@ -20,7 +20,8 @@ from bessemer.lower.kernel import Operand, is_identity_load
 from bessemer.lower.loops import dense_strides
 from bessemer.lower.lowering import Temporary
 from bessemer.lower.storage import StorageMap
-from bessemer.te.expr import Load, walk
+from bessemer.te.expr import Load
+from bessemer.te.walk import walk
 
 
 @dataclass(eq=False)

@@ -17,7 +17,8 @@ from bessemer.lower.loops import (
     Stmt,
     Store,
 )
-from bessemer.te.expr import Expr, Load, SymbolVar, const, rewrite
+from bessemer.te.expr import Expr, Load, SymbolVar, const
+from bessemer.te.walk import rewrite
 
 
 def bind_function(function: Function, values: Mapping[str, int]) -> Function:

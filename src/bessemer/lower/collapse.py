@@ -15,8 +15,9 @@ from bessemer.ir.layout import Layout, Part
 from bessemer.lower.affine import linear
 from bessemer.lower.kernel import Kernel, Operand, axis_ranges
 from bessemer.lower.loops import static
-from bessemer.te.expr import Expr, Load, Reduce, Var, const, loads, rewrite, substitute, walk
+from bessemer.te.expr import Expr, Load, Reduce, Var, const
 from bessemer.te.tensor import IterVar, Tensor
+from bessemer.te.walk import loads, rewrite, substitute, walk
 
 
 def simplify_axes(kernel: Kernel) -> Kernel:

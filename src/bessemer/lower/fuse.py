@@ -25,8 +25,9 @@ from bessemer.ops.attention import Attention
 from bessemer.ops.conv import Conv
 from bessemer.ops.expression import NodeExpression, expression_of
 from bessemer.ops.movement import Transpose
-from bessemer.te.expr import Expr, Load, Reduce, Var, walk
+from bessemer.te.expr import Expr, Load, Reduce, Var
 from bessemer.te.tensor import Tensor, stages
+from bessemer.te.walk import walk
 
 MOST_NODES = 64
 """A group has no more: unrolled loops make chains whose one expression would be too deep."""

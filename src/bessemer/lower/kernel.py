@@ -11,21 +11,9 @@ from bessemer.core.shapes import Dim, Shape, usual
 from bessemer.ir.layout import Layout
 from bessemer.lower.affine import Range, linear
 from bessemer.lower.loops import Buffer, dense_strides
-from bessemer.te.expr import (
-    Binary,
-    Const,
-    Expr,
-    Load,
-    Select,
-    Var,
-    const,
-    extent,
-    loads,
-    rewrite,
-    substitute,
-    walk,
-)
+from bessemer.te.expr import Binary, Const, Expr, Load, Select, Var, const, extent
 from bessemer.te.tensor import IterVar, Tensor, stages
+from bessemer.te.walk import loads, rewrite, substitute, walk
 
 EXPENSIVE = ("exp", "log", "tanh", "sigmoid", "erf", "sin", "cos", "tan", "sqrt", "rsqrt", "expm1",
              "log1p", "sinh", "cosh", "asin", "acos", "atan", "asinh", "acosh", "atanh")

@@ -3,7 +3,8 @@
 import math
 
 from bessemer.lower.loops import For, Function, If, Stmt, Store, dense_strides, expressions, static
-from bessemer.te.expr import Load, text, walk
+from bessemer.te.expr import Load, text
+from bessemer.te.walk import walk
 
 MAX_GRID = 1 << 16
 """Elements that joined loops may compute at once."""

@@ -29,19 +29,9 @@ from bessemer.lower.loops import (
     statement_text,
     static,
 )
-from bessemer.te.expr import (
-    Binary,
-    Bitcast,
-    Cast,
-    Const,
-    Expr,
-    Load,
-    Select,
-    Unary,
-    Var,
-    walk,
-)
+from bessemer.te.expr import Binary, Bitcast, Cast, Const, Expr, Load, Select, Unary, Var
 from bessemer.te.interpreter import apply_binary, apply_bitcast, apply_cast, apply_unary
+from bessemer.te.walk import walk
 
 Array = np.ndarray[Any, Any]
 Code = Callable[[], Any]

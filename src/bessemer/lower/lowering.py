@@ -13,8 +13,9 @@ from bessemer.lower.storage import StorageMap
 from bessemer.ops.activation import Relu
 from bessemer.ops.conv import Conv
 from bessemer.ops.expression import lower_node
-from bessemer.te.expr import Expr, Load, rewrite, walk
+from bessemer.te.expr import Expr, Load
 from bessemer.te.tensor import Tensor, compute, placeholder, tables
+from bessemer.te.walk import rewrite, walk
 
 
 @dataclass(eq=False)

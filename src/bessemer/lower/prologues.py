@@ -12,8 +12,8 @@ from bessemer.ir.graph import Node, Value
 from bessemer.lower.kernel import is_expensive, literal_index
 from bessemer.ops.conv import Conv, conv_window
 from bessemer.ops.expression import NodeExpression
-from bessemer.te.expr import loads
 from bessemer.te.tensor import Tensor, stages
+from bessemer.te.walk import loads
 
 
 def is_pointwise(node: Node) -> bool:

@@ -12,7 +12,7 @@ from bessemer.ops.checks import check_floats, same_dim
 from bessemer.ops.dims import Array
 from bessemer.ops.rnn_functions import Activation, resolve
 from bessemer.te import Expr, Tensor
-from bessemer.te.expr import substitute
+from bessemer.te.walk import substitute
 
 Row = tuple[Expr, ...]
 

@@ -9,8 +9,9 @@ from bessemer.ir.inference import infer_node_types
 from bessemer.ir.operator import Unlowerable, outputs_of
 from bessemer.ir.types import TensorType
 from bessemer.ops.dims import known_dims
-from bessemer.te.expr import Binary, Load, Reduce, Unary, walk
+from bessemer.te.expr import Binary, Load, Reduce, Unary
 from bessemer.te.tensor import Tensor, placeholder, stages
+from bessemer.te.walk import walk
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from bessemer.ops.conv import Conv, conv_window
 from bessemer.ops.expression import NodeExpression, expression_of
 from bessemer.ops.reshape import RESHAPES
 from bessemer.passes.match import slice_range
-from bessemer.te.expr import Load, Reduce, Var, walk
+from bessemer.te.expr import Load, Reduce, Var
 from bessemer.te.tensor import Tensor, stages
+from bessemer.te.walk import walk
 
 FLOPS_PER_BYTE = 16
 """Arithmetic at full speed in the time that a copy needs for one byte."""

@@ -8,8 +8,9 @@ from bessemer.ops.expression import expression_of
 from bessemer.passes.graph_pass import GraphPass, graph_pass, label
 from bessemer.passes.inlining import copy_body, passes_absent, remove_nodes, replace_outputs
 from bessemer.passes.match import attribute, is_op, make, shape
-from bessemer.te.expr import Binary, Const, Load, walk
+from bessemer.te.expr import Binary, Const, Load
 from bessemer.te.tensor import stages
+from bessemer.te.walk import walk
 
 _DIVISIONS = ("/", "//", "%", "rem", "fmod")
 

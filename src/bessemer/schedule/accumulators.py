@@ -8,19 +8,8 @@ from bessemer.core.errors import ScheduleError
 from bessemer.lower.loops import Alloc, Buffer, Fma, LaneReduce, Stmt, Store
 from bessemer.schedule.memory import Axes
 from bessemer.schedule.regions import Env
-from bessemer.te.expr import (
-    Binary,
-    Expr,
-    Load,
-    Reduce,
-    binary,
-    cast,
-    const,
-    equal,
-    extent,
-    isnan,
-    where,
-)
+from bessemer.te.expr import Binary, Expr, Load, Reduce, binary, cast, const, extent, where
+from bessemer.te.functions import equal, isnan
 from bessemer.te.interpreter import extreme
 
 if TYPE_CHECKING:

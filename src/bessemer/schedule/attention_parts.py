@@ -7,20 +7,9 @@ from bessemer.core.dtypes import f32
 from bessemer.core.shapes import Dim
 from bessemer.lower.affine import linear
 from bessemer.lower.kernel import Kernel, product_of_loads
-from bessemer.te.expr import (
-    Binary,
-    Const,
-    Expr,
-    Load,
-    Reduce,
-    Select,
-    Unary,
-    loads,
-    substitute,
-    text,
-    walk,
-)
+from bessemer.te.expr import Binary, Const, Expr, Load, Reduce, Select, Unary, text
 from bessemer.te.tensor import IterVar, Tensor
+from bessemer.te.walk import loads, substitute, walk
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from bessemer.core.shapes import Sym, is_static
 from bessemer.lower.kernel import Kernel, literal_index, product_of_loads
 from bessemer.schedule.rules.reduction import reduced_stage
 from bessemer.schedule.stash import ComputedProduct, computed_product
-from bessemer.te.expr import Load, Reduce, walk
+from bessemer.te.expr import Load, Reduce
 from bessemer.te.tensor import Tensor
+from bessemer.te.walk import walk
 
 
 @dataclass(frozen=True)

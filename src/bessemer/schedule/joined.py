@@ -10,8 +10,9 @@ from bessemer.schedule.accumulators import Accumulator
 from bessemer.schedule.memory import Axes
 from bessemer.schedule.nest import Nest
 from bessemer.schedule.regions import Env
-from bessemer.te.expr import Const, Expr, Load, Reduce, cast, const, loads, rewrite
+from bessemer.te.expr import Const, Expr, Load, Reduce, cast, const
 from bessemer.te.tensor import Tensor, placeholder
+from bessemer.te.walk import loads, rewrite
 
 
 @dataclass(eq=False)

@@ -12,7 +12,8 @@ from bessemer.ir.layout import Layout
 from bessemer.lower.affine import Range, linear
 from bessemer.lower.kernel import Kernel, Operand
 from bessemer.lower.loops import Buffer, For, Function, If, Stmt, Store, expressions, statements
-from bessemer.te.expr import Expr, Load, Select, SymbolVar, Var, const, extent, walk
+from bessemer.te.expr import Expr, Load, Select, SymbolVar, Var, const, extent
+from bessemer.te.walk import walk
 
 
 @dataclass(eq=False)

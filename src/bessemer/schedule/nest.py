@@ -16,19 +16,10 @@ from bessemer.schedule.memory import Axes, Memory, physical
 from bessemer.schedule.regions import Env, Regions
 from bessemer.schedule.schedule import Schedule, Stream
 from bessemer.schedule.stash import Pixels, computed_product, fill
-from bessemer.te.expr import (
-    Expr,
-    Load,
-    Reduce,
-    Var,
-    binary,
-    const,
-    equal,
-    extent,
-    loads,
-    not_equal,
-)
+from bessemer.te.expr import Expr, Load, Reduce, Var, binary, const, extent
+from bessemer.te.functions import equal, not_equal
 from bessemer.te.tensor import Tensor
+from bessemer.te.walk import loads
 
 LINE_BYTES = 64
 """A cache line, of all our targets."""

@@ -12,8 +12,9 @@ from bessemer.core.errors import ScheduleError
 from bessemer.lower.kernel import Kernel, literal_index
 from bessemer.lower.loops import Alloc, Buffer, For, Stmt, Store
 from bessemer.schedule.memory import Axes
-from bessemer.te.expr import Binary, Expr, Load, Reduce, Var, loads
+from bessemer.te.expr import Binary, Expr, Load, Reduce, Var
 from bessemer.te.tensor import Tensor
+from bessemer.te.walk import loads
 
 MAX_STASH_BYTES = 512 * 1024
 """Scratch of one thread, on its stack of at least a megabyte."""

@@ -15,8 +15,9 @@ from bessemer.lower.loops import Alloc, Buffer, Fma, For, If, Let, Stmt, Store
 from bessemer.schedule.memory import Axes, Memory
 from bessemer.schedule.rules.convolution import MOST_PLANES, balanced
 from bessemer.schedule.strip_parts import StripParts
-from bessemer.te.expr import Expr, Reduce, Var, const, extent, walk
+from bessemer.te.expr import Expr, Reduce, Var, const, extent
 from bessemer.te.tensor import Tensor
+from bessemer.te.walk import walk
 
 SPREAD = 4
 """Costly formulas that stand in a row as straight-line code."""

@@ -14,8 +14,9 @@ from bessemer.lower.kernel import (
 )
 from bessemer.lower.loops import static
 from bessemer.schedule.convolution_shape import ConvolutionShape, convolution_of
-from bessemer.te.expr import Load, Reduce, loads
+from bessemer.te.expr import Load, Reduce
 from bessemer.te.tensor import Tensor
+from bessemer.te.walk import loads
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from bessemer.schedule.winograd_transform import (
     transform_output,
     transform_weights,
 )
-from bessemer.te.expr import Expr, Load, Reduce, Var, binary, cast, const, equal, extent
+from bessemer.te.expr import Expr, Load, Reduce, Var, binary, cast, const, extent
+from bessemer.te.functions import equal
 from bessemer.te.tensor import Tensor, placeholder
 
 

@@ -16,6 +16,14 @@ from bessemer.te.expr import (
     Select,
     Unary,
     Var,
+    binary,
+    cast,
+    const,
+    lift,
+    unary,
+    where,
+)
+from bessemer.te.functions import (
     abs_,
     acos,
     acosh,
@@ -23,11 +31,8 @@ from bessemer.te.expr import (
     asinh,
     atan,
     atanh,
-    binary,
     bitcast,
-    cast,
     ceil,
-    const,
     cos,
     cosh,
     equal,
@@ -38,7 +43,6 @@ from bessemer.te.expr import (
     index,
     isinf,
     isnan,
-    lift,
     log,
     log1p,
     maximum,
@@ -56,8 +60,6 @@ from bessemer.te.expr import (
     tan,
     tanh,
     trunc,
-    unary,
-    where,
 )
 from bessemer.te.interpreter import evaluate
 from bessemer.te.tensor import (

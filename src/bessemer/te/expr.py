@@ -1,10 +1,10 @@
 """Scalar expressions: the one language of tensor expressions and loop IR.
 
-Pure and typed; built with operators and the functions below; compared by identity
-(`key` gives a structural key). Index arithmetic is i64.
+Pure and typed; built with operators, the constructors below and `functions`; compared by identity
+(equal texts mean the same). Index arithmetic is i64.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Union
@@ -358,52 +358,6 @@ def unary(op: str, a: Expr) -> Expr:
     return Unary(op, a, boolean if op in ("not", "isnan", "isinf") else a.dtype)
 
 
-def _unary_function(op: str) -> Callable[[Expr], Expr]:
-    def function(a: Expr) -> Expr:
-        return unary(op, a)
-
-    function.__name__ = op
-    function.__doc__ = f"Elementwise {op}."
-    return function
-
-
-exp, log, log1p, expm1 = (_unary_function(op) for op in ("exp", "log", "log1p", "expm1"))
-sqrt, rsqrt, tanh, sigmoid, erf = (
-    _unary_function(op) for op in ("sqrt", "rsqrt", "tanh", "sigmoid", "erf"))
-sin, cos, tan, asin, acos, atan = (
-    _unary_function(op) for op in ("sin", "cos", "tan", "asin", "acos", "atan"))
-sinh, cosh, asinh, acosh, atanh = (
-    _unary_function(op) for op in ("sinh", "cosh", "asinh", "acosh", "atanh"))
-floor, ceil, round_, trunc, sign, abs_ = (
-    _unary_function(op) for op in ("floor", "ceil", "round", "trunc", "sign", "abs"))
-isnan, isinf, rounded = (_unary_function(op) for op in ("isnan", "isinf", "rounded"))
-
-
-def minimum(a: ExprLike, b: ExprLike) -> Expr:
-    """The smaller; NaN if either is NaN (numpy.minimum)."""
-    return binary("min", a, b)
-
-
-def maximum(a: ExprLike, b: ExprLike) -> Expr:
-    """The larger; NaN if either is NaN (numpy.maximum)."""
-    return binary("max", a, b)
-
-
-def power(a: ExprLike, b: ExprLike) -> Expr:
-    """`a` to the power of `b`."""
-    return binary("pow", a, b)
-
-
-def equal(a: ExprLike, b: ExprLike) -> Expr:
-    """Elementwise ==."""
-    return binary("==", a, b)
-
-
-def not_equal(a: ExprLike, b: ExprLike) -> Expr:
-    """Elementwise !=."""
-    return binary("!=", a, b)
-
-
 def where(condition: Expr, a: ExprLike, b: ExprLike) -> Expr:
     """`a` where the condition holds, else `b`; a number takes the other side's dtype."""
     if not isinstance(a, Expr) and not isinstance(b, Expr):
@@ -429,62 +383,6 @@ def cast(a: ExprLike, dtype: DType) -> Expr:
     if isinstance(a, Const) and (dtype.is_float or (a.dtype.is_integer and dtype.is_integer)):
         return const(a.value, dtype)
     return Cast(a, dtype)
-
-
-def bitcast(a: Expr, dtype: DType) -> Expr:
-    """The same bits as another dtype of equal size."""
-    return Bitcast(a, dtype)
-
-
-def index(value: ExprLike) -> Expr:
-    """An index expression: an i64 literal for a number, a cast for other integer dtypes."""
-    return cast(value, i64)
-
-
-# -- walking ------------------------------------------------------------------------------------
-
-
-def walk(expr: Expr) -> Iterator[Expr]:
-    """Every node of the expression, each once, parents before children."""
-    seen: set[int] = set()
-    stack = [expr]
-    while stack:
-        node = stack.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        yield node
-        stack.extend(node.children())
-
-
-def rewrite(expr: Expr, visit: Callable[[Expr], Expr | None], memo: dict[int, Any] | None = None
-            ) -> Expr:
-    """Rebuilds an expression bottom-up; `visit` (on a rebuilt node) gives a replacement or None.
-
-    Shared subexpressions stay shared.
-    """
-    memo = {} if memo is None else memo
-    found = memo.get(id(expr))
-    if found is not None:
-        return found[1]  # type: ignore[no-any-return]
-    children = expr.children()
-    fresh = tuple(rewrite(child, visit, memo) for child in children)
-    node = expr if all(a is b for a, b in zip(children, fresh)) else expr.with_children(fresh)
-    replaced = visit(node)
-    result = node if replaced is None else replaced
-    memo[id(expr)] = (expr, result)
-    return result
-
-
-def substitute(expr: Expr, values: Mapping[Expr, Expr]) -> Expr:
-    """Replaces variables (by identity)."""
-    table = {id(k): v for k, v in values.items()}
-    return rewrite(expr, lambda node: table.get(id(node)))
-
-
-def loads(expr: Expr) -> list[Load]:
-    """All loads of an expression."""
-    return [node for node in walk(expr) if isinstance(node, Load)]
 
 
 # -- text ---------------------------------------------------------------------------------------

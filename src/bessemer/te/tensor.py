@@ -10,7 +10,9 @@ import numpy as np
 
 from bessemer.core.dtypes import DType, dtype_from_numpy, i64
 from bessemer.core.shapes import Dim, Shape
-from bessemer.te.expr import Const, Expr, ExprLike, Load, Reduce, Var, const, index, lift, loads
+from bessemer.te.expr import Const, Expr, ExprLike, Load, Reduce, Var, const, lift
+from bessemer.te.functions import index
+from bessemer.te.walk import loads
 
 _COUNTER = itertools.count()
 

@@ -18,9 +18,10 @@ from bessemer.ir.printer import print_layout
 from bessemer.lower.kernel import Kernel, Operand
 from bessemer.lower.loops import static
 from bessemer.targets.target import Target
-from bessemer.te.expr import Expr, Load, Reduce, Var, rewrite, text
+from bessemer.te.expr import Expr, Load, Reduce, Var, text
 from bessemer.te.parser import parse_expr
 from bessemer.te.tensor import IterVar, Tensor, placeholder
+from bessemer.te.walk import rewrite
 
 
 def describe_kernel(kernel: Kernel) -> str:

@@ -13,18 +13,8 @@ from bessemer.lower.affine import plain_form
 from bessemer.lower.kernel import EXPENSIVE
 from bessemer.lower.loops import Alloc, Buffer, Fma, For, Function, If, Let, Stmt, Store
 from bessemer.targets.target import Target
-from bessemer.te.expr import (
-    Binary,
-    Cast,
-    Const,
-    Expr,
-    Load,
-    Select,
-    Unary,
-    Var,
-    binary,
-    walk,
-)
+from bessemer.te.expr import Binary, Cast, Const, Expr, Load, Select, Unary, Var, binary
+from bessemer.te.walk import walk
 from bessemer.tune.traffic import Access, Loop, Touched, buffer_bytes, missed
 
 

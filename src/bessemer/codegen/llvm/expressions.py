@@ -28,18 +28,8 @@ from bessemer.lower.affine import (
 )
 from bessemer.lower.loops import Buffer, Fma, Function, LaneReduce, Store, statements, static
 from bessemer.targets.target import Target
-from bessemer.te.expr import (
-    Binary,
-    Bitcast,
-    Cast,
-    Const,
-    Expr,
-    Load,
-    Select,
-    Unary,
-    Var,
-    walk,
-)
+from bessemer.te.expr import Binary, Bitcast, Cast, Const, Expr, Load, Select, Unary, Var
+from bessemer.te.walk import walk
 
 
 @dataclass

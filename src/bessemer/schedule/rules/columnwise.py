@@ -24,7 +24,8 @@ from bessemer.schedule.rules.rowwise import (
 )
 from bessemer.schedule.schedule import Schedule
 from bessemer.targets.target import Target
-from bessemer.te.expr import Expr, Load, Var, extent, rewrite
+from bessemer.te.expr import Expr, Load, Var, extent
+from bessemer.te.walk import rewrite
 
 
 @schedule_rule("columnwise", priority=42)

@@ -12,7 +12,8 @@ from bessemer.schedule.nest import Nest
 from bessemer.schedule.rule import Knobs, Rule, schedule_rule
 from bessemer.schedule.schedule import Schedule
 from bessemer.targets.target import Target
-from bessemer.te.expr import Load, loads, walk
+from bessemer.te.expr import Load
+from bessemer.te.walk import loads, walk
 
 
 def vector_axis(operand: Operand) -> int:

@@ -15,8 +15,9 @@ from bessemer.schedule.rules.matmul import pack_columns
 from bessemer.schedule.rules.reduction import epilogue_reason, reduced_stage
 from bessemer.schedule.schedule import Schedule
 from bessemer.targets.target import Target
-from bessemer.te.expr import Binary, Cast, Expr, Load, Reduce, walk
+from bessemer.te.expr import Binary, Cast, Expr, Load, Reduce
 from bessemer.te.tensor import IterVar, Tensor
+from bessemer.te.walk import walk
 
 _MOST_UNROLLED = 8
 _MOST_ROWS = 12

@@ -16,8 +16,9 @@ from bessemer.schedule.rule import Knobs, Rule, schedule_rule
 from bessemer.schedule.rules.matmul import pack_columns
 from bessemer.schedule.schedule import Schedule
 from bessemer.targets.target import Target
-from bessemer.te.expr import Const, Load, Reduce, loads
+from bessemer.te.expr import Const, Load, Reduce
 from bessemer.te.tensor import Tensor
+from bessemer.te.walk import loads
 
 MOST_GATES = 8
 """More gates than any cell has would not fit in registers."""

@@ -13,8 +13,9 @@ from bessemer.schedule.rule import Knobs, Rule, schedule_rule
 from bessemer.schedule.rules.injective import schedule_outer, vector_axis, vectorize_output
 from bessemer.schedule.schedule import Schedule
 from bessemer.targets.target import Target
-from bessemer.te.expr import Load, Reduce, walk
+from bessemer.te.expr import Load, Reduce
 from bessemer.te.tensor import IterVar, Tensor
+from bessemer.te.walk import walk
 
 
 def step_of(load: Load, operand: Operand, axis: IterVar, axes: tuple[IterVar, ...]) -> Dim | None:

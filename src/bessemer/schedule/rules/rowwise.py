@@ -19,8 +19,9 @@ from bessemer.schedule.rule import Rule, schedule_rule
 from bessemer.schedule.rules.reduction import epilogue_reason
 from bessemer.schedule.schedule import Schedule
 from bessemer.targets.target import Target
-from bessemer.te.expr import Expr, Load, Reduce, Var, loads, walk
+from bessemer.te.expr import Expr, Load, Reduce, Var
 from bessemer.te.tensor import Tensor
+from bessemer.te.walk import loads, walk
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from bessemer.schedule.rules.convolution import balanced
 from bessemer.schedule.rules.reduction import epilogue_reason, reduced_stage
 from bessemer.schedule.schedule import Schedule
 from bessemer.targets.target import Target
-from bessemer.te.expr import Load, Reduce, walk
+from bessemer.te.expr import Load, Reduce
+from bessemer.te.walk import walk
 
 MAX_UNROLLED = 320
 """Steps of straight-line code per tile; more does not fit the instruction cache well."""
