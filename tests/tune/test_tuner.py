@@ -227,6 +227,22 @@ def test_a_kernel_that_llvm_refuses_keeps_the_formula():
     assert knobs_of(chosen) == knobs_of([make_loops(kernel, AVX512, "kernel")])
 
 
+@pytest.mark.parametrize("rule", ["injective", "matmul"])
+def test_a_record_that_no_rule_can_make_any_more_hides_nothing(rule):
+    """Neither a rule that does not apply to the kernel, nor knobs that the rule does not have."""
+    kernel = product(64, 64, 64)
+    with Records(None) as records:
+        expected = choose([kernel], "max", records, 60.0)
+        (known,) = records.kernels()
+        base = make_loops(kernel, AVX512, "kernel")
+        records.add(known, [Trial(known.key, rule, '{"gone":1}',
+                                  str(Candidate.of(base.rule, base.knobs)), 0.1, 0.1, 6)])
+        found = choose([kernel], "max", records, 60.0)
+    assert found[0] == expected[0]
+    assert knobs_of(found[1]) == knobs_of(expected[1])
+    assert knobs_of(found[1]) != knobs_of([base])
+
+
 def test_what_was_fast_by_luck_fails_in_the_rehearsal():
     FakeSession.luck = 0.5
     kernel = product(64, 64, 64)

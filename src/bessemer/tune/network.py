@@ -171,7 +171,7 @@ class Network:
         return time.perf_counter() - start
 
     def _run(self) -> list[float]:
-        """Seconds of each job in the best of a few runs in a row, each job on its own."""
+        """Seconds of each job: the median of a few runs in a row, each job on its own."""
         runner, recorder = self._runner, self._recorder
         runner.set_stamps(recorder)
         for _ in range(self._repeats):

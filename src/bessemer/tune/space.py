@@ -133,20 +133,23 @@ class Space:
             (name, theirs[name] if name in theirs and rng.random() < 0.5 else value)
             for name, value in one.knobs))
 
+    def knows(self, candidate: Candidate) -> bool:
+        """True if the rule applies and has these knobs: records may be older than both."""
+        return candidate.rule in self.knobs and {name for name, _ in candidate.knobs} == {
+            *self.defaults[candidate.rule], *self.knobs[candidate.rule]}
+
     def loops(self, candidate: Candidate, for_use: bool = False) -> Scheduled | None:
         """The loops of a candidate; None if the rule cannot make them or they need too much.
 
-        Unless they are for use they are not verified, and their weights are zeros. Records may name
-        rules that do not apply here and knobs that rules no longer have.
+        Unless they are for use they are not verified, and their weights are zeros.
         Raises: VerifyError if the rule made loops that are not sound.
         """
-        rule = next((rule for rule in self.rules if rule.name == candidate.rule), None)
-        knobs = dict(candidate.knobs)
-        if rule is None or set(knobs) != set(self.defaults[rule.name]) | set(self.knobs[rule.name]):
+        if not self.knows(candidate):
             return None
+        rule = next(rule for rule in self.rules if rule.name == candidate.rule)
         try:
             made = apply_rule(rule, self.kernel if for_use else self._sketch, self.target,
-                              "kernel", knobs, verify=for_use)
+                              "kernel", dict(candidate.knobs), verify=for_use)
         except ScheduleError:
             return None
         # Some spilling is no disaster; transforms of tiles do it by their nature.
