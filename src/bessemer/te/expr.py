@@ -1,7 +1,7 @@
 """Scalar expressions: the one language of tensor expressions and loop IR.
 
-Pure and typed; built with operators, the constructors below and `functions`; compared by identity
-(equal texts mean the same). Index arithmetic is i64.
+Pure and typed; built with operators, the constructors below and `functions`; compared by identity.
+Index arithmetic is i64.
 """
 
 from collections.abc import Callable
