@@ -12,10 +12,11 @@ import numpy as np
 
 from bessemer.core.dtypes import DTYPES
 from bessemer.core.errors import ExecutionError, InputError
-from bessemer.core.formula import Evaluate, compile_formulas, formula_symbols
+from bessemer.core.formula import formula_symbols
 from bessemer.engine.check import known_epochs, tensor_bytes
 from bessemer.engine.plan import Binding, BufferRef, Extent, KernelStep, Plan, TensorRef
 from bessemer.runtime.bindings import Spec
+from bessemer.runtime.formulas import MAX_BYTES, Formulas
 from bessemer.runtime.memory import round_up
 from bessemer.runtime.places import Place
 from bessemer.runtime.program import (
@@ -29,7 +30,6 @@ from bessemer.runtime.program import (
 )
 from bessemer.runtime.state import Array, State
 
-MAX_BYTES = 1 << 46
 _ALIGNMENT = 64
 
 
@@ -46,20 +46,6 @@ class _Ref(NamedTuple):
     shape: tuple[int, ...] | None = None
 
 
-class _Formulas:
-    """The distinct formulas of an epoch; those in `counts` must not be negative."""
-
-    def __init__(self) -> None:
-        self.index: dict[Extent, int] = {}
-        self.counts: set[int] = set()
-
-    def add(self, formula: Extent, count: bool = True) -> int:
-        number = self.index.setdefault(formula, len(self.index))
-        if count:
-            self.counts.add(number)
-        return number
-
-
 class Stage:
     """The steps of one epoch, and the formulas that say where their values lie."""
 
@@ -73,7 +59,7 @@ class Stage:
         self._constants = program.constants
         self._known = known_epochs(plan)
         self._symbols = [symbol.name for symbol in plan.symbols]
-        self._formulas = _Formulas()
+        self._formulas = Formulas()
         self._zero = self._formulas.add(0)
         self._no_block = len(plan.blocks)
         self._inputs_at = len(plan.blocks)
@@ -82,8 +68,6 @@ class Stage:
         self._add_memory()
         self._add_arguments(program)
         self._add_hosts()
-        self._function: Evaluate | None = None
-        self._counts: Array = np.zeros(0, np.intp)
 
     # --- making: once for a program --------------------------------------------------------------
 
@@ -245,19 +229,10 @@ class Stage:
         Raises: InputError (in epoch 0) or ExecutionError if a size is negative or too large, or
         something does not lie in the memory meant for it.
         """
-        if self._function is None:
-            self._function = compile_formulas(list(self._formulas.index), self._symbols)
-            self._counts = np.array(sorted(self._formulas.counts), np.intp)
         try:
-            found = self._function(values)
-            numbers = np.array(found, np.int64)
-        except (ZeroDivisionError, OverflowError) as error:
-            raise self._fail(values, f"a formula of the plan fails ({error})") from None
-        counts = self._counts
-        bad = counts[(numbers[counts] < 0) | (numbers[counts] > MAX_BYTES)]
-        if len(bad):
-            text = list(self._formulas.index)[bad[0]]
-            raise self._fail(values, f"an extent or a size, {text}, would be {found[bad[0]]}")
+            found, numbers = self._formulas.evaluate(values, self._symbols)
+        except ArithmeticError as error:
+            raise self._fail(values, str(error)) from None
         state = State(tuple(values), found)
         self._place_blocks(state, earlier)
         self._size_bindings(state, earlier)
