@@ -210,6 +210,15 @@ def test_the_budget_is_kept(budget):
     assert clock.now <= 1.1 * budget
 
 
+def test_default_searches_again_only_if_it_had_less_time():
+    counts = []
+    with Records(None) as records:
+        for budget in (5.0, 4.0, None, 5.0, None, 100.0):
+            choose([product(64, 64, 64)], "default", records, budget)
+            counts.append(FakeSession.calls)
+    assert counts == [0, 0, 1, 1, 1, 1]
+
+
 def test_max_goes_on_where_default_stopped_and_ends_when_nothing_is_found():
     with Records(None) as records:
         choose([product(64, 64, 64)], "default", records)

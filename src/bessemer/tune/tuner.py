@@ -70,8 +70,13 @@ class Effort:
 
     @property
     def wanted(self) -> float:
-        """What a kernel's record must say was spent on it, for the search to be skipped."""
-        return 1.0 if self.level == "default" else max(self.seconds, 2.0)
+        """What a kernel's record must say was spent on it, for the search to be skipped.
+
+        Up to 1 for "default", which goes no further than its usual time; seconds for "max".
+        """
+        if self.level == "default":
+            return min(self.seconds / DEFAULT_SECONDS, 1.0)
+        return max(self.seconds, 2.0)
 
 
 @dataclass(frozen=True)
