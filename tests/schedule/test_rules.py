@@ -14,6 +14,7 @@ from kernel_runner import run_kernel
 
 from bessemer import te
 from bessemer.core.dtypes import dtype_from_numpy, f32
+from bessemer.core.errors import ScheduleError
 from bessemer.ir.layout import Layout
 from bessemer.lower.collapse import simplify_axes
 from bessemer.lower.kernel import Kernel, Operand, inline_stages
@@ -275,3 +276,21 @@ def test_threads_divide_the_rows_of_tall_products(rows, depth, columns, share):
     target = replace(get_target("x86-avx512"), cores=2, l2_bytes=1 << 20)
     kernel = simplify_axes(inline_stages(product(rows, columns, depth)))
     assert RULES.get("matmul")().default(kernel, target)["share"] == share
+
+
+@pytest.mark.parametrize("filters", [1, 5, 20])
+def test_reductions_of_blocked_outputs_write_the_zeros_behind_the_last_channel(filters):
+    target = get_target("host")
+    made = convolution(target.lanes(f32), 1, 32, filters, 5, 7, 1)
+    kernel = simplify_axes(inline_stages(made))
+    rule = RULES.get("reduction")()
+    rng = np.random.default_rng(0)
+    arrays = {o.tensor: rng.standard_normal(o.shape).astype(np.float32) for o in kernel.inputs}
+    (wanted,) = run_kernel(kernel, arrays, target, "convolution")
+    for knobs in (rule.default(kernel, target), *({"vector": v} for v in rule.space(
+            kernel, target)["vector"])):
+        (got,) = run_kernel(kernel, arrays, target, "reduction", knobs)
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
+    for vector in ("reduction", "none"):
+        with pytest.raises(ScheduleError, match="in blocks"):
+            run_kernel(kernel, arrays, target, "reduction", {"vector": vector})

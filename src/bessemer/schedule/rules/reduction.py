@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from bessemer.core.errors import ScheduleError
 from bessemer.core.shapes import Dim
 from bessemer.lower.affine import linear
 from bessemer.lower.kernel import Kernel, Operand, axis_ranges
@@ -71,30 +72,41 @@ def epilogue_reason(kernel: Kernel) -> str:
     return ""
 
 
+def _is_blocked(kernel: Kernel) -> bool:
+    """True if an output is in blocks of channels."""
+    return any(operand.layout.block_of(axis) > 1 for operand in kernel.outputs
+               for axis in range(operand.layout.rank))
+
+
 @schedule_rule("reduction", priority=10)
 class Reduction(Rule):
-    """Any single reduction with an element-wise epilogue."""
+    """Any single reduction with an element-wise epilogue.
+
+    `vector` is what a vector runs along. A blocked output leaves no choice: its vectors write the
+    zeros behind the last channel as well.
+    """
 
     def matches(self, kernel: Kernel, target: Target) -> str:
         return epilogue_reason(kernel)
 
     def space(self, kernel: Kernel, target: Target) -> dict[str, tuple[int | str, ...]]:
-        return {"vector": ("output", "reduction", "none")}
+        return {"vector": ("output",) if _is_blocked(kernel) else ("output", "reduction", "none")}
 
     def default(self, kernel: Kernel, target: Target) -> Knobs:
+        if _is_blocked(kernel):
+            return {"vector": "output"}
         stage = reduced_stage(kernel)
         body = stage.body
         assert isinstance(body, Reduce)
         lanes = target.lanes(body.body.dtype)
         axes = (*stage.axes, *body.axes)
         out = vector_axis(kernel.outputs[0]) if stage.axes else -1
-        blocked = stage.axes and kernel.outputs[0].layout.block_of(out) > 1
         along_out = self._cost(kernel, stage.axes[out], axes) if stage.axes else 1e9
         along_sum = self._cost(kernel, body.axes[-1], axes) if body.axes else 1e9
         out_extent = kernel.usual(stage.axes[out].extent) if stage.axes else 1
         sum_extent = kernel.usual(body.axes[-1].extent) if body.axes else 1
         lane_form = body.kind in ("sum", "prod", "max", "min") and body.body.dtype.kind != "bool"
-        if not blocked and lane_form and sum_extent >= lanes and (
+        if lane_form and sum_extent >= lanes and (
                 along_sum < along_out or out_extent < lanes // 2):
             return {"vector": "reduction"}
         return {"vector": "output" if out_extent > 1 else "none"}
@@ -115,6 +127,9 @@ class Reduction(Rule):
         stage = reduced_stage(kernel)
         body = stage.body
         assert isinstance(body, Reduce)
+        if _is_blocked(kernel) and knobs["vector"] != "output":
+            raise ScheduleError(f"kernel {kernel.name}: the output is in blocks, so vectors run "
+                                f"along it, not along {knobs['vector']!r}")
         schedule = Schedule.of(stage)
         lanes = target.lanes(body.body.dtype)
         outer = [name for name in schedule.order if name not in schedule.reducing]
