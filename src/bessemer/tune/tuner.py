@@ -184,9 +184,11 @@ def entries_of(kernels: Iterable[tuple[Kernel, Scheduled]], target: Target, thre
         key = kernel_key(kernel, target, threads)
         if key not in entries:
             built = Built(Candidate.of(default.rule, default.knobs), default)
-            space = Space(kernel, target)
-            # A schedule that cannot be made any more must not stand before one that can.
-            trials = [trial for trial in records.trials(key) if space.knows(trial.candidate)]
+            trials = records.trials(key)
+            if trials:  # a space costs the formulas of all rules
+                # A schedule that cannot be made any more must not stand before one that can.
+                space = Space(kernel, target)
+                trials = [trial for trial in trials if space.knows(trial.candidate)]
             entries[key] = Entry(kernel, built, key, trials)
         entries[key].sites.append(Site(job, kernel, default))
     return entries
