@@ -1,4 +1,4 @@
-"""The driver's caller side on AArch64, in QEMU: no worker comes, so the caller takes every part."""
+"""The driver's caller side on AArch64, in QEMU: no worker comes, so the caller takes all pieces."""
 
 import dataclasses
 
@@ -15,6 +15,7 @@ from bessemer.targets import get_target
 
 ARM = get_target("aarch64-neon")
 COUNT = 50
+SHIFT = abi.PIECES_SHIFT
 
 # args: pool, request, jobs, argument arrays, a, b, sum, product
 ENTRY = f"""
@@ -48,6 +49,9 @@ define void @entry(ptr %args, i64 %thread, i64 %threads) {{
 @pytest.mark.parametrize("threads, flags, busy, used", [
     (1, (3, 3), 0, 1), (3, (3, 3), 0, 3), (4, (0, 3), 0, 4), (3, (1, 1), 0, 3), (3, (3, 3), 1, 1),
     (1, (7, 7), 0, 1), (3, (7, 3), 0, 3),
+    # So many pieces; more than a part can have; fewer than there are threads; of a sweep.
+    (3, (3 | 12 << SHIFT, 3 | 9999 << SHIFT), 0, 3), (3, (3 | 2 << SHIFT, 7 | 33 << SHIFT), 0, 3),
+    (1, (3 | 12 << SHIFT, 7 | 9 << SHIFT), 0, 1),
 ])
 def test_caller_side(threads: int, flags: tuple[int, int], busy: int, used: int) -> None:
     pool = np.zeros((abi.POOL_HEADER_BYTES + 4 * abi.THREAD_BYTES) // 8, np.uint64)

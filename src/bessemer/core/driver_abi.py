@@ -10,7 +10,7 @@ RUN = f"bessemer_run_v{DRIVER_ABI}"
 WORKER = f"bessemer_worker_v{DRIVER_ABI}"
 STOP = f"bessemer_stop_v{DRIVER_ABI}"
 
-# One job: function pointer, argument array, flags, unused.
+# One job: function pointer, argument array, flags with pieces, unused.
 JOB_BYTES = 32
 JOB_FUNCTION = 0
 JOB_ARGUMENTS = 8
@@ -21,6 +21,10 @@ FLAG_BARRIER = 2
 # run: so it begins with what the run before left in its cache.
 FLAG_SWEEP = 4
 SWEEP_PIECES = 4
+# Above the flags: into how many pieces the threads together cut the job; 0 is one for each thread.
+PIECES_SHIFT = 8
+# Pieces of one part: two counts of them share sixteen bits of its claim word.
+MOST_PIECES = 255
 
 # One request, the only argument of RUN: what to run and with how many threads.
 REQUEST_BYTES = 64

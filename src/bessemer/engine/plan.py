@@ -58,11 +58,11 @@ class TensorRef:
 
 @dataclass(frozen=True)
 class KernelStep:
-    """One call of a compiled kernel `void symbol(ptr args, i64 thread, i64 threads)`.
+    """One call of a compiled kernel `void symbol(ptr args, i64 piece, i64 pieces)`.
 
     `args` become the array of buffer pointers, in this order; after them stand the values of the
     formulas `scalars`, an i64 each. A step that is not `parallel` runs on one thread only, as
-    thread 0 of 1. `barrier_after` False allows the next kernel to start before this one has
+    piece 0 of 1. `barrier_after` False allows the next kernel to start before this one has
     finished; the two must be independent. `flops` and `bytes` count one run, of a symbolic plan at
     the usual shape; `work` gives both as formulas (or nothing).
     """

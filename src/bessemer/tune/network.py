@@ -201,11 +201,12 @@ class Network:
 
     def _rows(self, turn: Turn, code: Code) -> list[_Row]:
         return [(code.address, self._arguments(turn.kernel, site, code.scheduled),
-                 code.flags | self._sweep(site, code)) for site in turn.sites]
+                 code.flags | self._sharing(site, code)) for site in turn.sites]
 
-    def _sweep(self, site: Site, code: Code) -> int:
-        shared = code.flags & abi.FLAG_PARALLEL
-        return int(self._formula[site.job, 2]) & abi.FLAG_SWEEP if shared else 0
+    def _sharing(self, site: Site, code: Code) -> int:
+        """How threads share the step: that depends on its size, not on its schedule."""
+        alone = abi.FLAG_PARALLEL | abi.FLAG_BARRIER
+        return int(self._formula[site.job, 2]) & ~alone if code.flags & abi.FLAG_PARALLEL else 0
 
     def _arguments(self, kernel: Kernel, site: Site, scheduled: Scheduled) -> int:
         """The address of the arguments for a schedule of an equal kernel."""

@@ -4,12 +4,13 @@ The driver is compiled into every engine variant, so that running needs no compi
 C library only through pointers that the runtime stores in the pool (`core.driver_abi`), which
 keeps it free of inline assembly and equal on x86-64 and AArch64.
 
-A parallel job has as many parts as the run has threads. Each thread takes its own part first, by
-raising the part's claim word to the number of the job, and then what others have not begun. So a
-thread that lost its core to another process is not waited for unless it is inside a part, and a
-run starts at once even while workers still wake up. A barrier waits until all parts so far are
-done; it spins, then sleeps until the last of them wakes it, so that it takes no time from others
-who share the core, and gets that time back from the system afterwards.
+A parallel job has as many parts as the run has threads, and a long one cuts each part into pieces.
+A thread takes the pieces of its own part in their order, so that it stays with the data it knows,
+and then the last ones that others have not begun. So cores of unequal speed end together, a thread
+that lost its core to another process is waited for by a piece at most, and a run starts at once
+even while workers still wake up. A barrier waits until all pieces so far are done; it spins, then
+sleeps until the last of them wakes it, so that it takes no time from others who share the core,
+and gets that time back from the system afterwards.
 
 A worker touches a run's memory only between raising its `active` word and lowering it, and looks
 after raising whether the run is still open. The caller closes the run and then waits for active
@@ -71,7 +72,6 @@ def driver_module(target: HasTriple) -> str:
         "CLOCK": _CLOCK_MONOTONIC,
         "WAIT": _FUTEX_WAIT_PRIVATE,
         "WAKE": _FUTEX_WAKE_PRIVATE,
-        "LAST_PIECE": abi.SWEEP_PIECES - 1,
     }
     body = WAITING + PARTS + LEAD + RUN + FOLLOW + WORKER
     for name, value in numbers.items():

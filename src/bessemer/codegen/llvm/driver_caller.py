@@ -1,10 +1,10 @@
-"""IR text of the driver's caller side: parts of jobs, the caller's way through them, the run.
+"""IR text of the driver's caller side: pieces of jobs, the caller's way through them, the run.
 
 Words in braces are filled in by `driver.py`.
 """
 
 PARTS = """
-; Counts a part as done, and wakes those who sleep if it was the last one up to %target.
+; Counts a piece as done, and wakes those who sleep if it was the last one up to %target.
 define internal i64 @count(ptr %pool, i64 %target) {
 entry:
   %done_p = getelementptr i8, ptr %pool, i64 {POOL_DONE}
@@ -24,25 +24,71 @@ end:
   ret i64 %after
 }
 
-; True if this thread may run the part for the job of that number. Numbers only grow.
-define internal i1 @claim(ptr %pool, i64 %part, i64 %number) {
+; Into how many pieces a part of a job is cut.
+define internal i64 @pieces(i64 %flags, i64 %threads) {
+entry:
+  %wanted = lshr i64 %flags, {PIECES_SHIFT}
+  %each = udiv i64 %wanted, %threads
+  %sweep_bit = and i64 %flags, {FLAG_SWEEP}
+  %sweeps = icmp ne i64 %sweep_bit, 0
+  %least = select i1 %sweeps, i64 {SWEEP_PIECES}, i64 1
+  %few = icmp ult i64 %each, %least
+  %some = select i1 %few, i64 %least, i64 %each
+  %many = icmp ugt i64 %some, {MOST_PIECES}
+  %pieces = select i1 %many, i64 {MOST_PIECES}, i64 %some
+  ret i64 %pieces
+}
+
+; True if a job runs backwards: a sweep does so in every other run.
+define internal i1 @turned(i64 %flags, i64 %turn) {
+entry:
+  %sweep_bit = and i64 %flags, {FLAG_SWEEP}
+  %sweeps = icmp ne i64 %sweep_bit, 0
+  %odd = trunc i64 %turn to i1
+  %turned = and i1 %sweeps, %odd
+  ret i1 %turned
+}
+
+; The next piece of a part for the job of that number, from its front or from its back; -1 if all
+; of them have been begun. The part's claim word: the number of the job, which only grows, how many
+; pieces were taken in front, how many behind.
+define internal i64 @claim(ptr %pool, i64 %part, i64 %number, i64 %pieces, i1 %front) {
 entry:
   %at = mul i64 %part, {THREAD_BYTES}
   %claim_at = add i64 %at, {CLAIM_AT}
   %word = getelementptr i8, ptr %pool, i64 %claim_at
+  %fresh = shl i64 %number, 16
+  %one = select i1 %front, i64 256, i64 1
+  br label %look
+look:
   %last = load atomic i64, ptr %word monotonic, align 8
-  %taken = icmp uge i64 %last, %number
-  br i1 %taken, label %no, label %try
+  %begun = icmp uge i64 %last, %fresh
+  %state = select i1 %begun, i64 %last, i64 %fresh
+  %job = lshr i64 %state, 16
+  %over = icmp ne i64 %job, %number
+  %shifted = lshr i64 %state, 8
+  %before = and i64 %shifted, 255
+  %behind = and i64 %state, 255
+  %taken = add i64 %before, %behind
+  %none = icmp uge i64 %taken, %pieces
+  %no = or i1 %over, %none
+  br i1 %no, label %nothing, label %try
 try:
-  %swap = cmpxchg ptr %word, i64 %last, i64 %number acq_rel monotonic
+  %next = add i64 %state, %one
+  %swap = cmpxchg ptr %word, i64 %last, i64 %next acq_rel monotonic
   %won = extractvalue { i64, i1 } %swap, 1
-  ret i1 %won
-no:
-  ret i1 false
+  br i1 %won, label %mine, label %look
+mine:
+  %last_piece = sub i64 %pieces, 1
+  %from_back = sub i64 %last_piece, %behind
+  %piece = select i1 %front, i64 %before, i64 %from_back
+  ret i64 %piece
+nothing:
+  ret i64 -1
 }
 
-; Raises a time stamp to now. Every part of a job does so before it counts as done, so the stamp
-; ends as the time of the last part, whichever thread ran it, before the next job can begin.
+; Raises a time stamp to now. Every piece of a job does so before it counts as done, so the stamp
+; ends as the time of the last piece, whichever thread ran it, before the next job can begin.
 define internal void @stamp(ptr %pool, ptr %slot) {
 entry:
   %now = alloca [{STAMP_BYTES} x i8], align 8
@@ -64,56 +110,35 @@ end:
   ret void
 }
 
-; One part of a job: all at once, or a sweep over its pieces, backwards in every other run.
-define internal void @part(ptr %function, ptr %arguments, i64 %part, i64 %parts, i64 %flags,
-                           i64 %turn) {
-entry:
-  %sweep_bit = and i64 %flags, {FLAG_SWEEP}
-  %sweeps = icmp ne i64 %sweep_bit, 0
-  br i1 %sweeps, label %cut, label %whole
-whole:
-  call void %function(ptr %arguments, i64 %part, i64 %parts)
-  ret void
-cut:
-  %first = mul i64 %part, {SWEEP_PIECES}
-  %pieces = mul i64 %parts, {SWEEP_PIECES}
-  %odd = and i64 %turn, 1
-  ; As many pieces as a power of two, so this turns their order round.
-  %turned = mul i64 %odd, {LAST_PIECE}
-  br label %head
-head:
-  %index = phi i64 [ 0, %cut ], [ %index_next, %head ]
-  %place = xor i64 %index, %turned
-  %piece = add i64 %first, %place
-  call void %function(ptr %arguments, i64 %piece, i64 %pieces)
-  %index_next = add i64 %index, 1
-  %more = icmp ult i64 %index_next, {SWEEP_PIECES}
-  br i1 %more, label %head, label %end
-end:
-  ret void
-}
-
-; Runs the parts of one job that this thread can claim, its own first, until all are done.
+; Runs the pieces of one job that this thread can claim, until all are done: those of its own part
+; first, in their order, then those that others would come to last.
 define internal void @work(ptr %pool, i64 %tid, i64 %threads, ptr %function, ptr %arguments,
                            i64 %flags, i64 %turn, i64 %number, i64 %target, ptr %slot) {
 entry:
   %done_p = getelementptr i8, ptr %pool, i64 {POOL_DONE}
+  %pieces = call i64 @pieces(i64 %flags, i64 %threads)
+  %all_pieces = mul i64 %pieces, %threads
+  %turned = call i1 @turned(i64 %flags, i64 %turn)
   br label %head
 head:
-  %tried = phi i64 [ 0, %entry ], [ %tried_next, %tail ]
-  %part = phi i64 [ %tid, %entry ], [ %part_next, %tail ]
-  %mine = call i1 @claim(ptr %pool, i64 %part, i64 %number)
-  br i1 %mine, label %run, label %look
+  %tried = phi i64 [ 0, %entry ], [ %tried_next, %look ]
+  %part = phi i64 [ %tid, %entry ], [ %part_next, %look ]
+  %first = mul i64 %part, %pieces
+  %own = icmp eq i64 %part, %tid
+  %front = xor i1 %own, %turned
+  br label %next
+next:
+  %place = call i64 @claim(ptr %pool, i64 %part, i64 %number, i64 %pieces, i1 %front)
+  %none = icmp slt i64 %place, 0
+  br i1 %none, label %look, label %run
 run:
-  call void @part(ptr %function, ptr %arguments, i64 %part, i64 %threads, i64 %flags, i64 %turn)
+  %piece = add i64 %first, %place
+  call void %function(ptr %arguments, i64 %piece, i64 %all_pieces)
   call void @stamp(ptr %pool, ptr %slot)
   %after = call i64 @count(ptr %pool, i64 %target)
-  br label %tail
+  br label %next
 look:
-  %seen = load atomic i64, ptr %done_p acquire, align 8
-  br label %tail
-tail:
-  %done = phi i64 [ %after, %run ], [ %seen, %look ]
+  %done = load atomic i64, ptr %done_p acquire, align 8
   %tried_next = add i64 %tried, 1
   %beyond = add i64 %part, 1
   %wraps = icmp eq i64 %beyond, %threads
@@ -138,6 +163,32 @@ entry:
 """
 
 LEAD = """
+; A whole job on this thread: all at once, or a sweep over its pieces.
+define internal void @whole(ptr %function, ptr %arguments, i64 %flags, i64 %turn) {
+entry:
+  %sweep_bit = and i64 %flags, {FLAG_SWEEP}
+  %sweeps = icmp ne i64 %sweep_bit, 0
+  br i1 %sweeps, label %sweep, label %once
+once:
+  call void %function(ptr %arguments, i64 0, i64 1)
+  ret void
+sweep:
+  %pieces = call i64 @pieces(i64 %flags, i64 1)
+  %turned = call i1 @turned(i64 %flags, i64 %turn)
+  %last = sub i64 %pieces, 1
+  br label %head
+head:
+  %index = phi i64 [ 0, %sweep ], [ %index_next, %head ]
+  %behind = sub i64 %last, %index
+  %piece = select i1 %turned, i64 %behind, i64 %index
+  call void %function(ptr %arguments, i64 %piece, i64 %pieces)
+  %index_next = add i64 %index, 1
+  %more = icmp ult i64 %index_next, %pieces
+  br i1 %more, label %head, label %end
+end:
+  ret void
+}
+
 ; All jobs on this thread alone.
 define internal void @alone(ptr %pool, ptr %jobs, i64 %count, i64 %turn, ptr %stamps) {
 entry:
@@ -156,7 +207,7 @@ job:
   %arguments = load ptr, ptr %arguments_p
   %flags_p = getelementptr i8, ptr %job_p, i64 {JOB_FLAGS}
   %flags = load i64, ptr %flags_p
-  call void @part(ptr %function, ptr %arguments, i64 0, i64 1, i64 %flags, i64 %turn)
+  call void @whole(ptr %function, ptr %arguments, i64 %flags, i64 %turn)
   %slot = call ptr @slot(ptr %stamps, i64 %index_next)
   call void @stamp(ptr %pool, ptr %slot)
   br label %head
@@ -190,7 +241,9 @@ job:
   br i1 %parallel, label %shared, label %serial
 shared:
   %number = add i64 %run, %index
-  %target_shared = add i64 %target, %threads
+  %pieces = call i64 @pieces(i64 %flags, i64 %threads)
+  %all_pieces = mul i64 %pieces, %threads
+  %target_shared = add i64 %target, %all_pieces
   call void @work(ptr %pool, i64 0, i64 %threads, ptr %function, ptr %arguments, i64 %flags,
                   i64 %run_turn, i64 %number, i64 %target_shared, ptr %slot)
   br label %after

@@ -59,8 +59,10 @@ job:
   %flags = load i64, ptr %flags_p
   %parallel_bit = and i64 %flags, {FLAG_PARALLEL}
   %parallel = icmp ne i64 %parallel_bit, 0
-  %parts = select i1 %parallel, i64 %threads, i64 1
-  %target_next = add i64 %target, %parts
+  %pieces = call i64 @pieces(i64 %flags, i64 %threads)
+  %all_pieces = mul i64 %pieces, %threads
+  %counted = select i1 %parallel, i64 %all_pieces, i64 1
+  %target_next = add i64 %target, %counted
   br i1 %parallel, label %shared, label %after
 shared:
   %number = add i64 %run, %index
