@@ -3,10 +3,10 @@
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from bessemer.core.errors import EngineFormatError
+from bessemer.core.frozen import dataclass
 
 T = TypeVar("T")
 

@@ -15,13 +15,13 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from bessemer.core.errors import EngineFormatError
+from bessemer.core.frozen import dataclass
 from bessemer.engine.check import check_engine
 from bessemer.engine.checksum import DIGEST_BYTES, BlobDigest, blob_digest, digest
 from bessemer.engine.manifest import (

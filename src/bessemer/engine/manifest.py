@@ -1,10 +1,11 @@
 """The plan as JSON and back. Start at `encode_manifest` and `decode_manifest`."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from bessemer.core.assumptions import RELATIONS
 from bessemer.core.dtypes import DTYPES
+from bessemer.core.frozen import dataclass
 from bessemer.engine.fields import (
     COUNT,
     FLAG,

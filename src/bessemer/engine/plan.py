@@ -7,11 +7,14 @@ An extent, a size or a byte offset is an integer or, in a symbolic plan, a formu
 `core.shapes.Dim` over the plan's symbols, such as `N`, `2*N+1`, `N*H`, `((H-1)//2)`.
 """
 
+import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
+
+from bessemer.core.frozen import dataclass
 
 FORMAT_VERSION = 2
 """The newest format. Static engines still have format 1; format 2 adds symbols and bodies."""
@@ -341,7 +344,7 @@ class StoredGraph:
     strings: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class EngineData:
     """A plan with its machine code and constants: all that an engine file holds.
 

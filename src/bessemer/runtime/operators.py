@@ -2,7 +2,6 @@
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from bessemer.core.errors import (
     ExecutionError,
     MissingExtraError,
 )
+from bessemer.core.frozen import dataclass
 from bessemer.engine.plan import HostStep
 from bessemer.runtime.places import Place
 

@@ -1,12 +1,12 @@
 """Where the time of a run goes: one row for each step, from time stamps taken in the native run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from bessemer.core import driver_abi as abi
+from bessemer.core.frozen import dataclass
 from bessemer.engine.plan import KernelStep
 from bessemer.runtime.bindings import address_of
 from bessemer.runtime.program import EpochSegment, NativeSegment, Program
