@@ -55,14 +55,15 @@ def test_the_cost_model_ranks_schedules_of_kernels_it_has_not_seen():
     def group(size):
         features = rng.normal(size=(30, len(NAMES)))
         features[:, 0] += size
-        return Group(features, np.exp2(features[:, 0] + 2 * np.abs(features[:, 4]) - size))
+        times = np.exp2(features[:, 0] + 2 * np.abs(features[:, 4]))
+        return Group(features, times / times[0], features[0])
 
     model = CostModel.train([group(k) for k in range(40)], SMALL)
     better = 0
     for _ in range(10):
         unseen = group(100)
-        first = unseen.seconds[np.argsort(model.scores(unseen.features))[:5]].min()
-        better += first <= np.sort(unseen.seconds)[2]
+        order = np.argsort(model.scores(unseen.features, unseen.formula))
+        better += unseen.ratios[order[:5]].min() <= np.sort(unseen.ratios)[2]
     assert better >= 8
 
 
@@ -71,5 +72,5 @@ def test_a_model_comes_with_the_package_and_fits_the_features():
     assert SHIPPED.stat().st_size < 300_000
     model = CostModel.load(SHIPPED)
     assert model.trees is not None
-    assert model.trees.features.max() < len(NAMES) - 1
-    assert np.isfinite(model.scores(np.zeros((3, len(NAMES))))).all()
+    assert model.trees.features.max() < 2 * len(NAMES) - 1
+    assert np.isfinite(model.scores(np.zeros((3, len(NAMES))), np.zeros(len(NAMES)))).all()

@@ -43,7 +43,8 @@ class Proposals:
         pool = self._pool(trials, tried)
         if not pool:
             return []
-        scores = self._model.scores(np.stack([features for _, features in pool]))
+        scores = self._model.scores(
+            np.stack([features for _, features in pool]), self._features(default))
         batch: list[Built] = []
         for k in np.argsort(scores, kind="stable"):
             made = self.space.loops(pool[k][0], for_use=True)
@@ -64,13 +65,16 @@ class Proposals:
             if candidate in seen:
                 continue
             seen.add(candidate)
-            made = self.space.loops(candidate)
-            if made is None:
-                continue
-            features = features_of(self.space.kernel, made, self.space.target, self._threads)
-            if features[NAMES.index("code")] <= np.log2(MOST_CODE):
+            features = self._features(candidate)
+            if features is not None and features[NAMES.index("code")] <= np.log2(MOST_CODE):
                 pool.append((candidate, features))
         return pool
+
+    def _features(self, candidate: Candidate) -> Array | None:
+        """Those of a schedule; None if its rule does not make it."""
+        made = self.space.loops(candidate)
+        return None if made is None else features_of(
+            self.space.kernel, made, self.space.target, self._threads)
 
     def _ideas(self, trials: Sequence[Trial]) -> Iterator[Candidate]:
         """Candidates in the order in which they are looked at."""

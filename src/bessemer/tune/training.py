@@ -25,7 +25,7 @@ LEAST_TRIALS = 4
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """The timed schedules of one kernel, with features; times are relative to the formula's."""
+    """The timed schedules of one kernel, with features."""
 
     kernel: KernelRecord
     trials: list[Trial]
@@ -77,9 +77,11 @@ def _sample(record: KernelRecord, trials: list[Trial]) -> Sample | None:
     except BessemerError as error:
         _LOG.warning("records of kernel %s are left out: %s", record.key, error)
         return None
-    if len(rows) < LEAST_TRIALS:
+    formula = next((k for k, t in enumerate(used) if str(t.candidate) == t.base), None)
+    if len(rows) < LEAST_TRIALS or formula is None:
         return None
-    return Sample(record, used, Group(np.stack(rows), np.array([t.ratio for t in used])))
+    ratios = np.array([trial.ratio for trial in used])
+    return Sample(record, used, Group(np.stack(rows), ratios, rows[formula]))
 
 
 def train(samples: Sequence[Sample]) -> CostModel:
@@ -89,20 +91,24 @@ def train(samples: Sequence[Sample]) -> CostModel:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How good the first schedules of a ranking are: their best by the best of all."""
+    """How good the first schedules of a ranking are: their best by the best of all.
 
+    `beside` is that of five schedules, of which the formula's is one: tuning always times that.
+    """
+
+    formula: float
     first: float
     top5: float
+    beside: float
     schedules: int
 
 
 def judge(model: CostModel, sample: Sample, count: int = 5) -> Verdict:
-    """How the model ranks the schedules of a kernel.
-
-    The formula's own schedule counts only if the model ranks it high.
-    """
-    seconds = sample.group.seconds
-    order = np.argsort(model.scores(sample.group.features), kind="stable")
-    best = seconds.min()
-    return Verdict(float(seconds[order[0]] / best), float(seconds[order[:count]].min() / best),
-                   len(seconds))
+    """How the model ranks the schedules of a kernel."""
+    group = sample.group
+    order = np.argsort(model.scores(group.features, group.formula), kind="stable")
+    slower = group.ratios / group.ratios.min()
+    formula = next(k for k, trial in enumerate(sample.trials) if str(trial.candidate) == trial.base)
+    beside = [formula, *order[order != formula][: count - 1]]
+    return Verdict(float(slower[formula]), float(slower[order[0]]),
+                   float(slower[order[:count]].min()), float(slower[beside].min()), len(slower))
