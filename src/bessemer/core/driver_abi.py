@@ -17,8 +17,8 @@ JOB_ARGUMENTS = 8
 JOB_FLAGS = 16
 FLAG_PARALLEL = 1
 FLAG_BARRIER = 2
-# The job reads much memory once. Each thread takes its part in pieces, backwards in every other
-# run: so it begins with what the run before left in its cache.
+# The job reads much memory once. Each thread sweeps over its part, backwards in every other run: so
+# it begins with what the run before left in its cache.
 FLAG_SWEEP = 4
 SWEEP_PIECES = 4
 # Above the flags: into how many pieces the threads together cut the job; 0 is one for each thread.

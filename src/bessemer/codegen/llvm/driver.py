@@ -72,6 +72,7 @@ def driver_module(target: HasTriple) -> str:
         "CLOCK": _CLOCK_MONOTONIC,
         "WAIT": _FUTEX_WAIT_PRIVATE,
         "WAKE": _FUTEX_WAKE_PRIVATE,
+        "LAST_PIECE": abi.SWEEP_PIECES - 1,
     }
     body = WAITING + PARTS + LEAD + RUN + FOLLOW + WORKER
     for name, value in numbers.items():

@@ -28,14 +28,14 @@ end:
 define internal i64 @pieces(i64 %flags, i64 %threads) {
 entry:
   %wanted = lshr i64 %flags, {PIECES_SHIFT}
+  %short = icmp ule i64 %wanted, %threads
+  br i1 %short, label %one, label %several
+one:
+  ret i64 1
+several:
   %each = udiv i64 %wanted, %threads
-  %sweep_bit = and i64 %flags, {FLAG_SWEEP}
-  %sweeps = icmp ne i64 %sweep_bit, 0
-  %least = select i1 %sweeps, i64 {SWEEP_PIECES}, i64 1
-  %few = icmp ult i64 %each, %least
-  %some = select i1 %few, i64 %least, i64 %each
-  %many = icmp ugt i64 %some, {MOST_PIECES}
-  %pieces = select i1 %many, i64 {MOST_PIECES}, i64 %some
+  %many = icmp ugt i64 %each, {MOST_PIECES}
+  %pieces = select i1 %many, i64 {MOST_PIECES}, i64 %each
   ret i64 %pieces
 }
 
@@ -110,6 +110,35 @@ end:
   ret void
 }
 
+; One piece of a job: all at once, or a sweep over its own pieces.
+define internal void @piece(ptr %function, ptr %arguments, i64 %piece, i64 %pieces, i64 %flags,
+                            i64 %turn) {
+entry:
+  %sweep_bit = and i64 %flags, {FLAG_SWEEP}
+  %sweeps = icmp ne i64 %sweep_bit, 0
+  br i1 %sweeps, label %cut, label %whole
+whole:
+  call void %function(ptr %arguments, i64 %piece, i64 %pieces)
+  ret void
+cut:
+  %first = mul i64 %piece, {SWEEP_PIECES}
+  %all = mul i64 %pieces, {SWEEP_PIECES}
+  %turned = call i1 @turned(i64 %flags, i64 %turn)
+  ; As many as a power of two, so this turns their order round.
+  %order = select i1 %turned, i64 {LAST_PIECE}, i64 0
+  br label %head
+head:
+  %index = phi i64 [ 0, %cut ], [ %index_next, %head ]
+  %place = xor i64 %index, %order
+  %own = add i64 %first, %place
+  call void %function(ptr %arguments, i64 %own, i64 %all)
+  %index_next = add i64 %index, 1
+  %more = icmp ult i64 %index_next, {SWEEP_PIECES}
+  br i1 %more, label %head, label %end
+end:
+  ret void
+}
+
 ; Runs the pieces of one job that this thread can claim, until all are done: those of its own part
 ; first, in their order, then those that others would come to last.
 define internal void @work(ptr %pool, i64 %tid, i64 %threads, ptr %function, ptr %arguments,
@@ -133,7 +162,8 @@ next:
   br i1 %none, label %look, label %run
 run:
   %piece = add i64 %first, %place
-  call void %function(ptr %arguments, i64 %piece, i64 %all_pieces)
+  call void @piece(ptr %function, ptr %arguments, i64 %piece, i64 %all_pieces, i64 %flags,
+                   i64 %turn)
   call void @stamp(ptr %pool, ptr %slot)
   %after = call i64 @count(ptr %pool, i64 %target)
   br label %next
@@ -163,32 +193,6 @@ entry:
 """
 
 LEAD = """
-; A whole job on this thread: all at once, or a sweep over its pieces.
-define internal void @whole(ptr %function, ptr %arguments, i64 %flags, i64 %turn) {
-entry:
-  %sweep_bit = and i64 %flags, {FLAG_SWEEP}
-  %sweeps = icmp ne i64 %sweep_bit, 0
-  br i1 %sweeps, label %sweep, label %once
-once:
-  call void %function(ptr %arguments, i64 0, i64 1)
-  ret void
-sweep:
-  %pieces = call i64 @pieces(i64 %flags, i64 1)
-  %turned = call i1 @turned(i64 %flags, i64 %turn)
-  %last = sub i64 %pieces, 1
-  br label %head
-head:
-  %index = phi i64 [ 0, %sweep ], [ %index_next, %head ]
-  %behind = sub i64 %last, %index
-  %piece = select i1 %turned, i64 %behind, i64 %index
-  call void %function(ptr %arguments, i64 %piece, i64 %pieces)
-  %index_next = add i64 %index, 1
-  %more = icmp ult i64 %index_next, %pieces
-  br i1 %more, label %head, label %end
-end:
-  ret void
-}
-
 ; All jobs on this thread alone.
 define internal void @alone(ptr %pool, ptr %jobs, i64 %count, i64 %turn, ptr %stamps) {
 entry:
@@ -207,7 +211,7 @@ job:
   %arguments = load ptr, ptr %arguments_p
   %flags_p = getelementptr i8, ptr %job_p, i64 {JOB_FLAGS}
   %flags = load i64, ptr %flags_p
-  call void @whole(ptr %function, ptr %arguments, i64 %flags, i64 %turn)
+  call void @piece(ptr %function, ptr %arguments, i64 0, i64 1, i64 %flags, i64 %turn)
   %slot = call ptr @slot(ptr %stamps, i64 %index_next)
   call void @stamp(ptr %pool, ptr %slot)
   br label %head
