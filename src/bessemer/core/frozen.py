@@ -1,8 +1,8 @@
-"""`dataclass(frozen=True)` that takes a tenth of the time to define a class.
+"""`dataclass(frozen=True)` that takes a quarter of the time to define a class.
 
-The standard one compiles seven functions for each class: half of what the first load of an engine
-in a process took. Here one is compiled, the others are shared by all classes. To a type checker
-and to `dataclasses.fields` and `replace` there is no difference.
+The standard one compiles six functions for each class, about 1 ms, which was a quarter of the first
+load of an engine in a process. Here one is compiled, the others are shared by all classes. To a
+type checker and to `dataclasses.fields` and `replace` there is no difference.
 """
 
 import dataclasses

@@ -28,7 +28,6 @@ _BYTES_PER_SECOND = 20e9
 # on Cascade Lake beside changing loads of other machines: BERT takes 0.92 to 0.95 of the time, ViT
 # 0.90 to 0.93, GPT-2 0.98, ResNet-50 0.99, MobileNet 1.00.
 _PIECE_SECONDS = 200e-6
-_MOST_PIECES = 1 << 16
 
 # Fewer weights than these stay in the caches anyway.
 _MANY_BYTES = 1 << 18
@@ -281,5 +280,5 @@ def _flags(step: KernelStep, following: KernelStep | None) -> int:
     if not step.parallel:
         return flags
     flags |= abi.FLAG_PARALLEL | (abi.FLAG_SWEEP if _reads_once(step) else 0)
-    pieces = min(int(_seconds(step.flops, step.bytes) / _PIECE_SECONDS), _MOST_PIECES)
-    return flags | pieces << abi.PIECES_SHIFT
+    pieces = int(_seconds(step.flops, step.bytes) / _PIECE_SECONDS)
+    return flags | min(pieces, abi.MAX_THREADS * abi.MOST_PIECES) << abi.PIECES_SHIFT

@@ -25,11 +25,12 @@ LEAST_TRIALS = 4
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """The timed schedules of one kernel, with features."""
+    """The timed schedules of one kernel, with features; `formula` says which is the formula's."""
 
     kernel: KernelRecord
     trials: list[Trial]
     group: Group
+    formula: int
 
 
 def chip_target(chip: str) -> Target | None:
@@ -81,7 +82,7 @@ def _sample(record: KernelRecord, trials: list[Trial]) -> Sample | None:
     if len(rows) < LEAST_TRIALS or formula is None:
         return None
     ratios = np.array([trial.ratio for trial in used])
-    return Sample(record, used, Group(np.stack(rows), ratios, rows[formula]))
+    return Sample(record, used, Group(np.stack(rows), ratios, rows[formula]), formula)
 
 
 def train(samples: Sequence[Sample]) -> CostModel:
@@ -108,7 +109,6 @@ def judge(model: CostModel, sample: Sample, count: int = 5) -> Verdict:
     group = sample.group
     order = np.argsort(model.scores(group.features, group.formula), kind="stable")
     slower = group.ratios / group.ratios.min()
-    formula = next(k for k, trial in enumerate(sample.trials) if str(trial.candidate) == trial.base)
-    beside = [formula, *order[order != formula][: count - 1]]
-    return Verdict(float(slower[formula]), float(slower[order[0]]),
+    beside = [sample.formula, *order[order != sample.formula][: count - 1]]
+    return Verdict(float(slower[sample.formula]), float(slower[order[0]]),
                    float(slower[order[:count]].min()), float(slower[beside].min()), len(slower))
