@@ -58,6 +58,16 @@ def _erf_over_x(z):
     return LONG(math.erf(math.sqrt(z))) / np.sqrt(z) - 1
 
 
+def _erf_argument(u):
+    """x in 0 .. ERF_END for u in -1 .. 1."""
+    return math.sqrt(max(0.0, (1 + float(u)) / 2)) * ERF_END
+
+
+def _erf_over_argument(u):
+    x = _erf_argument(u)
+    return math.erf(x) / x
+
+
 def _minus_log_erfc(t):
     return -math.log(math.erfc(float(t)))
 
@@ -70,6 +80,8 @@ def _sin_tail(z):
     return -sum((-z) ** k / math.factorial(2 * k + 3) for k in range(15))
 
 
+# From here on erf is 1 in f32.
+ERF_END = 3.92
 HALF_LN2 = math.log(2) / 2
 # The function, its weight, the range, the degree.
 FITS = {
@@ -84,6 +96,7 @@ FITS = {
     "ERF_SMALL": (_erf_over_x, lambda z: np.sqrt(z) / LONG(math.erf(math.sqrt(z))), 1e-4, 0.93**2,
                   6),
     "ERF_LARGE": (_minus_log_erfc, lambda t: math.erfc(float(t)), 0.9, 4.0, 6),
+    "ERF_WHOLE": (_erf_over_argument, _erf_argument, -1, 1, 16),
     "POW_EXP": (_exp_tail, lambda r: r * r / np.exp(r), -1.01 * HALF_LN2, 1.01 * HALF_LN2, 5),
 }
 

@@ -92,6 +92,20 @@ def test_gate_accuracy():
     assert np.abs(got[tiny]).max() < 2.0**-119
 
 
+@pytest.mark.parametrize("op", ["erf", "tanh"])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_gelu_sum_accuracy(op, swapped):
+    x = samples(np.random.default_rng(8), 40000)
+    got = evaluate(lambda a: 1.0 + te.unary(op, a) if swapped else te.unary(op, a) + 1.0, x)
+    with np.errstate(all="ignore"):
+        error = np.abs(got - (1 + BOUNDS[op][1](x.astype(np.float64))))
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(x))
+    assert np.nanmax(error) <= 3e-7, (x[np.nanargmax(error)], np.nanmax(error))
+    assert (got[x > 10] == 2).all()
+    if op == "erf":
+        assert (got[x < -4] == 0).all()
+
+
 def test_power_accuracy():
     rng = np.random.default_rng(2)
     x, y = (part.ravel() for part in np.meshgrid(SPECIAL, SPECIAL))

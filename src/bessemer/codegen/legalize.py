@@ -24,6 +24,10 @@ _FORMULAS: dict[str, Callable[[Expr], Expr]] = {
     "sin": elementary.sin, "cos": elementary.cos, "tan": elementary.tan,
 }
 
+_ONE_PLUS: dict[str, Callable[[Expr], Expr]] = {
+    "erf": elementary.one_plus_erf, "tanh": elementary.one_plus_tanh,
+}
+
 _C_NAMES = {
     "exp": "exp", "expm1": "expm1", "log": "log", "log1p": "log1p", "tanh": "tanh", "erf": "erf",
     "sin": "sin", "cos": "cos", "tan": "tan", "sinh": "sinh", "cosh": "cosh", "asin": "asin",
@@ -70,7 +74,15 @@ def expand_math(expr: Expr) -> Expr:
 
 
 def _gate(node: Expr) -> Expr | None:
-    """Spells a * sigmoid(x) as one formula: the gates of Swish, GLU and recurrent cells."""
+    """Spells gates as one formula each.
+
+    They are a * sigmoid(x) of Swish, GLU and recurrent cells, 1 + erf(x) and 1 + tanh(x) of GELU.
+    """
+    if isinstance(node, Binary) and node.op == "+" and node.dtype == f32:
+        for one, gate in ((node.a, node.b), (node.b, node.a)):
+            if isinstance(gate, Unary) and gate.op in _ONE_PLUS and isinstance(one, Const) \
+                    and one.value == 1:
+                return _ONE_PLUS[gate.op](gate.a)
     if isinstance(node, Binary) and node.op == "*" and node.dtype == f32:
         for a, gate in ((node.a, node.b), (node.b, node.a)):
             if isinstance(gate, Unary) and gate.op == "sigmoid":
