@@ -9,6 +9,7 @@ from bessemer.compiler.constants import ConstantPool
 from bessemer.compiler.equal_groups import KernelMaker
 from bessemer.compiler.kernels import CompiledKernel, kernel_bytes, kernel_flops, name_symbols
 from bessemer.compiler.nested import lower_bodies, without_bodies
+from bessemer.compiler.pad_rows import pad_rows
 from bessemer.compiler.residence import Residence, StepDraft
 from bessemer.compiler.symbols import Ranges, Symbols, formula
 from bessemer.compiler.tuning import Choose
@@ -70,6 +71,8 @@ def lower_variant(graph: Graph, target: Target, constants: ConstantPool, *,
     groups = partition(graph, fuse)
     if _unplace_for_host(groups):
         groups = partition(graph, fuse)
+    if "pad-rows" not in disable:
+        pad_rows(graph, groups)
 
     def lower_body(node: Node) -> dict[str, Variant]:
         return lower_bodies(
