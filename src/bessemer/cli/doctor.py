@@ -104,7 +104,7 @@ def _cache_check() -> Check:
     current = settings()
     if not current.cache:
         return Check("cache", "note", "off (BESSEMER_CACHE=0): every build compiles every kernel")
-    folder = current.cache_dir
+    folder = current.cache_folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder):

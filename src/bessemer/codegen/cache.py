@@ -52,7 +52,7 @@ class ObjectCache:
     def from_settings() -> "ObjectCache":
         """The user's cache, or one that keeps nothing if the settings turn it off."""
         current = settings()
-        return ObjectCache(current.cache_dir / "objects" if current.cache else None)
+        return ObjectCache(current.cache_folder / "objects" if current.cache else None)
 
     def path(self, key: str) -> Path | None:
         """The file of a key; None if nothing is kept."""

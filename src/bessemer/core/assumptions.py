@@ -12,6 +12,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bessemer.core import frozen
+
 if TYPE_CHECKING:
     from bessemer.core.shapes import Dim
 
@@ -20,7 +22,7 @@ RELATIONS = ("equal", "equal or 1", "broadcast", "at most", "usually equal", "us
 Those that usually hold are not needed of valid inputs."""
 
 
-@dataclass(frozen=True)
+@frozen.dataclass(frozen=True)
 class Assumption:
     """A relation of two extents, of `RELATIONS`."""
 

@@ -1,6 +1,5 @@
 """Registries that import their folder on first look-up, so a new file is all a new thing needs."""
 
-import difflib
 import importlib
 import pkgutil
 from typing import Generic, TypeVar
@@ -59,6 +58,8 @@ class Registry(Generic[T]):
         """The entry of that name; a wrong name is answered with near ones."""
         entry = self.find(name)
         if entry is None:
+            import difflib  # of use to errors only
+
             near = difflib.get_close_matches(name, self._entries, n=3)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise self.error(f"unknown {self.kind} {name!r}{hint}")

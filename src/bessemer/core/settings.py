@@ -2,11 +2,14 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import Any
+from dataclasses import field, fields
+from typing import TYPE_CHECKING, Any
 
 from bessemer.core.errors import SettingsError
+from bessemer.core.frozen import dataclass
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PREFIX = "BESSEMER_"
 
@@ -41,13 +44,10 @@ def _one_of(*words: str) -> Callable[[str], str]:
     return read
 
 
-def _path(text: str) -> Path:
+def _path(text: str) -> "Path":
+    from pathlib import Path  # not needed to load an engine, which a process may do first of all
+
     return Path(text).expanduser()
-
-
-def _default_cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base else Path.home() / ".cache") / "bessemer"
 
 
 def _meta(read: Callable[[str], Any], help_text: str) -> dict[str, Any]:
@@ -66,14 +66,15 @@ class Settings:
         default=None,
         metadata=_meta(_integer(1, 256), "processes that compile kernels; default: as threads"),
     )
-    cache_dir: Path = field(
-        default_factory=_default_cache,
-        metadata=_meta(_path, "folder of compiled kernels and tuning records"),
+    cache_dir: "Path | None" = field(
+        default=None,
+        metadata=_meta(_path, "folder of compiled kernels and tuning records; default: bessemer in "
+                       "XDG_CACHE_HOME or ~/.cache"),
     )
     cache: bool = field(
         default=True, metadata=_meta(_flag, "0 turns the cache of compiled kernels off")
     )
-    records: Path | None = field(
+    records: "Path | None" = field(
         default=None,
         metadata=_meta(_path, "file of tuning records; default: tuning.sqlite in the cache folder"),
     )
@@ -88,7 +89,7 @@ class Settings:
     debug: int = field(
         default=0, metadata=_meta(_integer(0, 5), "how much is logged and dumped, 0 to 5")
     )
-    dump_dir: Path | None = field(
+    dump_dir: "Path | None" = field(
         default=None, metadata=_meta(_path, "folder that receives the stages of every build")
     )
     barrier_spins: int = field(
@@ -111,6 +112,12 @@ class Settings:
         default=4,
         metadata=_meta(_integer(0, 1024), "variants for single shapes that an engine may hold"),
     )
+
+    @property
+    def cache_folder(self) -> "Path":
+        """The folder of `cache_dir`, or the default one."""
+        base = os.environ.get("XDG_CACHE_HOME", "") or "~/.cache"
+        return self.cache_dir or _path(base) / "bessemer"
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:

@@ -15,7 +15,6 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -73,14 +72,14 @@ class SectionEntry:
 
 # --- writing -------------------------------------------------------------------------------------
 
-def write_engine(path: str | Path, data: EngineData) -> None:
+def write_engine(path: str | os.PathLike[str], data: EngineData) -> None:
     """Writes the engine: into a new file beside `path`, which then takes its place.
 
     Raises: EngineFormatError for inconsistent data, OSError if the folder cannot be written.
     """
     check_engine(data)
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{next(_counter)}.tmp")
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name}.{os.getpid()}.{next(_counter)}.tmp")
     handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with os.fdopen(handle, "w+b") as file:
@@ -89,12 +88,13 @@ def write_engine(path: str | Path, data: EngineData) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
         raise
-    _sync_folder(path.parent)
+    _sync_folder(folder or os.curdir)
 
 
-def _sync_folder(folder: Path) -> None:
+def _sync_folder(folder: str) -> None:
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -204,9 +204,9 @@ def _pieces(data: EngineData, place: int) -> Iterator[tuple[int, memoryview]]:
 class _File:
     """One open engine file; every failure names path, byte offset and field."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.content = _map(path)
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self.content = _map(self.path)
         self.view = memoryview(self.content)
         self.size = len(self.view)
 
@@ -328,7 +328,7 @@ class _File:
         return blob, verify
 
 
-def _map(path: Path) -> mmap.mmap:
+def _map(path: str) -> mmap.mmap:
     try:
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
@@ -348,7 +348,7 @@ def _map(path: Path) -> mmap.mmap:
     return found
 
 
-def read_engine(path: str | Path) -> EngineData:
+def read_engine(path: str | os.PathLike[str]) -> EngineData:
     """Reads and checks an engine file; constants stay mapped, shared with other processes.
 
     Raises: EngineFormatError naming path, byte offset and field.
@@ -358,7 +358,7 @@ def read_engine(path: str | Path) -> EngineData:
     return data
 
 
-def open_engine(path: str | Path) -> tuple[EngineData, Verify]:
+def open_engine(path: str | os.PathLike[str]) -> tuple[EngineData, Verify]:
     """Reads and checks an engine file, all but its constants if they are large.
 
     Their checksum is taken in the background. The function returned waits for it and raises if it
@@ -366,7 +366,7 @@ def open_engine(path: str | Path) -> tuple[EngineData, Verify]:
 
     Raises: EngineFormatError naming path, byte offset and field.
     """
-    file = _File(Path(path))
+    file = _File(path)
     entries = file.entries()
     manifest = file.manifest(entries[0])
     codes = [entry for entry in entries if entry.kind == CODE]
@@ -392,6 +392,6 @@ def open_engine(path: str | Path) -> tuple[EngineData, Verify]:
     return data, verify
 
 
-def read_entries(path: str | Path) -> Iterator[SectionEntry]:
+def read_entries(path: str | os.PathLike[str]) -> Iterator[SectionEntry]:
     """The section table of a file, for tools that look into it. Raises: EngineFormatError."""
-    return iter(_File(Path(path)).entries())
+    return iter(_File(path).entries())

@@ -1,27 +1,42 @@
-"""An execution context: what users run an engine with."""
+"""An execution context: what users run an engine with.
 
-import concurrent.futures
+What only some engines or calls need is imported by them, because a process waits for its first
+engine.
+"""
+
 import threading
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bessemer.core.errors import ExecutionError, InputError
 from bessemer.runtime.bindings import Signature
-from bessemer.runtime.profile import Profile, Recorder
 from bessemer.runtime.program import Program
 from bessemer.runtime.runner import Outputs, Runner
-from bessemer.runtime.symbolic import SymbolicRunner
-from bessemer.runtime.variants import Variants
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    from bessemer.runtime.profile import Profile, Recorder
+    from bessemer.runtime.variants import Variants
 
 
 def make_runner(program: Program, signature: Signature, threads: int) -> Runner:
     """The runner of a program, by the kind of its plan."""
-    kind = SymbolicRunner if program.plan.is_symbolic else Runner
-    return kind(program, signature, threads, make_runner)
+    if not program.plan.is_symbolic:
+        return Runner(program, signature, threads, make_runner)
+    from bessemer.runtime.symbolic import SymbolicRunner
+
+    return SymbolicRunner(program, signature, threads, make_runner)
+
+
+def _make_recorder(program: Program) -> "Recorder":
+    from bessemer.runtime.profile import Recorder
+
+    return Recorder(program)
 
 
 class ExecutionContext:
@@ -33,17 +48,16 @@ class ExecutionContext:
 
     def __init__(
         self, program: Program, signature: Signature, threads: int,
-        variants: Variants | None = None,
+        variants: "Variants | None" = None,
     ) -> None:
         self._program = program
         self._threads_wanted = threads
         self._lock = threading.Lock()
-        self._executor: concurrent.futures.ThreadPoolExecutor | None = None
+        self._executor: ThreadPoolExecutor | None = None
         self._closed = False
         self._ready = False
         self._runner = make_runner(program, signature, threads)
-        if isinstance(self._runner, SymbolicRunner):
-            self._runner.variants = variants
+        self._runner.variants = variants
 
     # --- the public face -------------------------------------------------------------------------
 
@@ -69,25 +83,24 @@ class ExecutionContext:
 
     def enqueue(
         self, inputs: Any = None, *, outputs: Mapping[str, Any] | None = None
-    ) -> "concurrent.futures.Future[Outputs]":
+    ) -> "Future[Outputs]":
         """Starts `run` in the background; runs of one context keep their order."""
         with self._lock:
             self._check_open()
             if self._executor is None:
-                # Named in full, so that only who enqueues imports the executor.
-                self._executor = concurrent.futures.ThreadPoolExecutor(
-                    1, thread_name_prefix="bessemer-context"
-                )
+                from concurrent.futures import ThreadPoolExecutor
+
+                self._executor = ThreadPoolExecutor(1, thread_name_prefix="bessemer-context")
             return self._executor.submit(self.run, inputs, outputs=outputs)
 
-    def profile(self, inputs: Any = None, *, runs: int = 10, warmup: int = 2) -> Profile:
+    def profile(self, inputs: Any = None, *, runs: int = 10, warmup: int = 2) -> "Profile":
         """Runs several times with time stamps at each step: where a typical run spends its time."""
         if runs < 1 or warmup < 0:
             raise InputError(f"runs={runs} must be at least 1 and warmup={warmup} at least 0")
         with self._lock:
             self._make_ready()
             runner = self._runner.prepared(inputs)
-            recorder = Recorder(runner.program)
+            recorder = _make_recorder(runner.program)
             runner.set_stamps(recorder)
             try:
                 for turn in range(warmup + runs):
@@ -111,7 +124,7 @@ class ExecutionContext:
             self._make_ready()
             runner = self._runner.prepared(inputs)
             # With a recorder no other runner takes over.
-            recorder = Recorder(runner.program)
+            recorder = _make_recorder(runner.program)
             arenas = runner.arenas
             touched = [np.zeros(len(arena), bool) for arena in arenas]
             for pattern in (0xA5, 0x5A):

@@ -5,7 +5,8 @@ import math
 import os
 import platform
 from collections.abc import Iterable
-from pathlib import Path
+
+Place = str | os.PathLike[str]
 
 # LLVM's names where /proc/cpuinfo has others; compared without '_', '-' and '.'.
 _ALIASES = {
@@ -31,7 +32,8 @@ def machine() -> str:
 def cpu_features(path: str = "/proc/cpuinfo") -> frozenset[str]:
     """The feature flags of the first CPU, spelled plainly; empty if the system does not tell."""
     try:
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
+        with open(path, encoding="utf-8", errors="replace") as file:
+            text = file.read()
     except OSError:
         return frozenset()
     for line in text.splitlines():
@@ -46,14 +48,15 @@ def missing_features(required: Iterable[str]) -> list[str]:
     return [name for name in required if _plain(name) not in cpu_features()]
 
 
-def _read(path: Path) -> str:
+def _read(path: Place) -> str:
     try:
-        return path.read_text(encoding="ascii", errors="replace").strip()
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read().strip()
     except OSError:
         return ""
 
 
-def _own_groups(proc: Path) -> dict[str, str]:
+def _own_groups(proc: Place) -> dict[str, str]:
     """Path of this process's control group for each controller; "" is version 2."""
     groups = {}
     for line in _read(proc).splitlines():
@@ -64,28 +67,31 @@ def _own_groups(proc: Path) -> dict[str, str]:
     return groups
 
 
-def _chain(root: Path, group: str) -> list[Path]:
+def _chain(root: Place, group: str) -> list[str]:
     """The group's folder and all above it up to the root of the hierarchy."""
-    folder = root / group.lstrip("/")
-    if ".." in folder.parts:
-        return [root]
-    return [folder, *(parent for parent in folder.parents if root in (parent, *parent.parents))]
+    folder = os.fspath(root)
+    found = [folder]
+    parts = [part for part in group.split("/") if part]
+    for part in () if ".." in parts else parts:
+        folder = os.path.join(folder, part)
+        found.append(folder)
+    return found[::-1]
 
 
 def quota_cpus(
-    root: Path = Path("/sys/fs/cgroup"), proc: Path = Path("/proc/self/cgroup")
+    root: Place = "/sys/fs/cgroup", proc: Place = "/proc/self/cgroup"
 ) -> float | None:
     """CPUs that the container's quota allows (control groups 1 and 2), None if unlimited."""
     groups = _own_groups(proc)
     found = []
     for folder in _chain(root, groups.get("", "/")):
-        quota, _, period = _read(folder / "cpu.max").partition(" ")
+        quota, _, period = _read(os.path.join(folder, "cpu.max")).partition(" ")
         if quota.isdigit() and period.isdigit() and int(period) > 0:
             found.append(int(quota) / int(period))
     for name in ("cpu", "cpu,cpuacct"):
-        for folder in _chain(root / name, groups.get("cpu", "/")):
-            old_quota = _read(folder / "cpu.cfs_quota_us")
-            old_period = _read(folder / "cpu.cfs_period_us")
+        for folder in _chain(os.path.join(root, name), groups.get("cpu", "/")):
+            old_quota = _read(os.path.join(folder, "cpu.cfs_quota_us"))
+            old_period = _read(os.path.join(folder, "cpu.cfs_period_us"))
             if old_quota.isdigit() and old_period.isdigit() and int(old_period) > 0:
                 found.append(int(old_quota) / int(old_period))
     return min((cpus for cpus in found if cpus > 0), default=None)

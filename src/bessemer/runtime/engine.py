@@ -1,12 +1,10 @@
 """The engine: a compiled model ready to run, to save and to look into."""
 
 import dataclasses
-import difflib
+import os
 import threading
 from collections.abc import Mapping
-from concurrent.futures import Future
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bessemer.core.errors import InputError, TargetError
 from bessemer.engine.check import check_engine
@@ -16,12 +14,16 @@ from bessemer.runtime.bindings import Signature
 from bessemer.runtime.constants import Constants
 from bessemer.runtime.context import ExecutionContext
 from bessemer.runtime.pool import check_threads, default_threads
-from bessemer.runtime.profile import Profile
 from bessemer.runtime.program import Program
 from bessemer.runtime.report import engine_report, engine_text
 from bessemer.runtime.runner import Outputs
 from bessemer.runtime.select import choose_variant
-from bessemer.runtime.variants import make_variants
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from bessemer.runtime.profile import Profile
+    from bessemer.runtime.variants import Variants
 
 
 class Engine:
@@ -59,10 +61,16 @@ class Engine:
             self._unfit = error
         plan = self.plan
         self._signature = Signature(f"engine {plan.name!r}", plan.inputs, plan.outputs)
-        self._variants = None if self._program is None else make_variants(
-            data, self._variant, constants)
+        self._variants = self._make_variants()
         self._context: ExecutionContext | None = None
         self._lock = threading.Lock()
+
+    def _make_variants(self) -> "Variants | None":
+        if self._program is None or self._data.source is None:
+            return None
+        from bessemer.runtime.variants import make_variants  # static engines do without
+
+        return make_variants(self._data, self._variant, self._constants)
 
     # --- what it is ------------------------------------------------------------------------------
 
@@ -189,7 +197,7 @@ class Engine:
         """Starts `run` in the background."""
         return self._own_context().enqueue(inputs, outputs=outputs)
 
-    def profile(self, inputs: Any = None, *, runs: int = 10, warmup: int = 2) -> Profile:
+    def profile(self, inputs: Any = None, *, runs: int = 10, warmup: int = 2) -> "Profile":
         """Time by step, as `ExecutionContext.profile`."""
         return self._own_context().profile(inputs, runs=runs, warmup=warmup)
 
@@ -228,7 +236,7 @@ class Engine:
                 context = self._context
         return context
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the engine file, atomically; the same engine gives the same bytes.
 
         Raises: OSError if the folder cannot be written, EngineFormatError if it was loaded from a
@@ -245,5 +253,7 @@ class Engine:
 
 
 def _near(name: str, known: set[str]) -> str:
+    import difflib  # of use to errors only
+
     near = difflib.get_close_matches(name, sorted(known), n=3)
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""

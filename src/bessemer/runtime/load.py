@@ -1,6 +1,6 @@
 """Loads engines from files."""
 
-from pathlib import Path
+import os
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from bessemer.runtime.constants import Constants
 from bessemer.runtime.engine import Engine
 
 
-def load(path: str | Path) -> Engine:
+def load(path: str | os.PathLike[str]) -> Engine:
     """The engine of a file, ready to run on this machine. Needs no compiler; constants are mapped.
 
     Constants of more than 16 MiB are checked in the background. The first run waits for that, and

@@ -6,7 +6,6 @@ because workers run in it for as long as the process lives.
 
 import atexit
 import ctypes
-import logging
 import os
 import threading
 from collections.abc import Callable
@@ -16,9 +15,8 @@ from bessemer.core.errors import SettingsError
 from bessemer.core.settings import settings
 from bessemer.runtime.cpu import machine, usable_cpus
 from bessemer.runtime.linker import LinkedCode
+from bessemer.runtime.log import log
 from bessemer.runtime.memory import Region
-
-_log = logging.getLogger("bessemer.runtime")
 
 _RUN_TYPE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
 _WORKER_TYPE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
@@ -71,11 +69,11 @@ class Pool:
                 try:
                     worker.start()
                 except RuntimeError as error:
-                    _log.warning("running on %d threads instead of %d: %s", index, wanted, error)
+                    log("warning", "running on %d threads instead of %d: %s", index, wanted, error)
                     break
                 self._threads.append(worker)
             self._word(abi.POOL_SIZE, self.size)
-        _log.debug("the pool has %d threads", self.size)
+        log("debug", "the pool has %d threads", self.size)
         return min(threads, self.size)
 
     def stop(self) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,10 +12,13 @@ from bessemer.runtime.frame import Frame, deliver, use_given
 from bessemer.runtime.memory import Region
 from bessemer.runtime.nested import make_body
 from bessemer.runtime.places import static_place
-from bessemer.runtime.profile import Recorder
 from bessemer.runtime.program import HostSegment, NativeSegment, Program
 from bessemer.runtime.small import Quick, quick_run
 from bessemer.runtime.tables import Tables
+
+if TYPE_CHECKING:
+    from bessemer.runtime.profile import Recorder
+    from bessemer.runtime.variants import Variants
 
 Outputs = dict[str, Any]
 MakeRunner = Callable[[Program, Signature, int], "Runner"]
@@ -32,6 +35,8 @@ class Runner:
         self, program: Program, signature: Signature, threads: int, make: MakeRunner
     ) -> None:
         self.program = program
+        self.variants: Variants | None = None
+        """Of an engine with symbolic shapes."""
         self.signature = signature
         self.threads_wanted = threads
         self.threads = 1
@@ -99,7 +104,7 @@ class Runner:
 
     def run(
         self, inputs: Any, given: Mapping[str, Any] | None = None,
-        recorder: Recorder | None = None,
+        recorder: "Recorder | None" = None,
     ) -> Outputs:
         """One inference, as `ExecutionContext.run`; times of host steps go to the recorder."""
         # Without a recorder the context has tried the quick way before.
@@ -118,7 +123,7 @@ class Runner:
         # As many names as values; a strict zip would take twice the time.
         return dict(zip(self._names, made))
 
-    def run_bound(self, arrays: list[Any], made: list[Any], recorder: Recorder | None = None
+    def run_bound(self, arrays: list[Any], made: list[Any], recorder: "Recorder | None" = None
                   ) -> None:
         """Runs on the inputs and outputs that the tables point at."""
         if self.program.is_native:
@@ -130,7 +135,7 @@ class Runner:
         """Runs the native call of a program that is nothing else, on what the tables point at."""
         self._call(0)
 
-    def set_stamps(self, recorder: Recorder | None) -> None:
+    def set_stamps(self, recorder: "Recorder | None") -> None:
         """Where native calls write their time stamps; None for nowhere."""
         self.tables.set_stamps(0 if recorder is None else recorder.address)
 
@@ -149,7 +154,7 @@ class Runner:
                 made[index] = deliver(self.signature, name, given[name], made[index])
 
     def _run_mixed(
-        self, arrays: list[Any], made: list[Any], recorder: Recorder | None
+        self, arrays: list[Any], made: list[Any], recorder: "Recorder | None"
     ) -> None:
         """Native calls and host steps in turn, then outputs that are copied from elsewhere."""
         frame = Frame(

@@ -1,6 +1,5 @@
 """Runs a plan with symbols: binds them, looks up what follows from their values, and runs that."""
 
-import logging
 import math
 import time
 from collections import OrderedDict
@@ -12,6 +11,7 @@ import numpy as np
 from bessemer.core.errors import ExecutionError
 from bessemer.runtime.bindings import Signature, address_of, make_output
 from bessemer.runtime.frame import Frame, use_given
+from bessemer.runtime.log import log
 from bessemer.runtime.memory import Region
 from bessemer.runtime.operators import own
 from bessemer.runtime.places import Place
@@ -29,8 +29,6 @@ from bessemer.runtime.symbols import (
 from bessemer.runtime.tables import Tables
 from bessemer.runtime.variants import Variant, Variants
 
-_log = logging.getLogger("bessemer.runtime")
-
 MAX_STATES = 32
 """So many shapes are remembered for each epoch; others are evaluated again when they come back."""
 
@@ -44,7 +42,6 @@ class SymbolicRunner(Runner):
     much for granted by the general variant.
     """
 
-    variants: Variants | None = None
     _general: "SymbolicRunner | None" = None
     _leaves_early = False
     """True once a run got as far as a step before it went to the general variant."""
@@ -129,7 +126,7 @@ class SymbolicRunner(Runner):
             return self._run(inputs, given, recorder, None if recorder is not None else variants)
         except UnusualShapesError as error:
             if self._takes_for_granted:
-                _log.debug("%s", error)
+                log("debug", "%s", error)
         if self._takes_for_granted:
             return self._run_generally(variants, inputs, given)
         return self._run(inputs, given, recorder, None)  # only the variant for its shapes does

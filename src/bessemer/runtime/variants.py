@@ -9,7 +9,6 @@ compiler is loaded only then.
 import atexit
 import importlib
 import itertools
-import logging
 import os
 import threading
 import time
@@ -22,10 +21,9 @@ from bessemer.core.errors import ExecutionError, InputError
 from bessemer.core.settings import settings
 from bessemer.engine.plan import EngineData, Plan
 from bessemer.runtime.constants import Constants, SharedConstants, constant_index
+from bessemer.runtime.log import log
 from bessemer.runtime.program import Program
 from bessemer.runtime.select import choose_variant
-
-_log = logging.getLogger("bessemer.runtime")
 
 Values = tuple[int, ...]
 COUNTED = 256
@@ -132,7 +130,8 @@ class Variants:
             return False
         # Whatever goes wrong in the compiler, the engine runs on without this variant.
         except Exception as error:  # noqa: BLE001
-            _log.warning("engine %r: no variant for %s: %s", self.plan.name, self.text(key), error)
+            log("warning", "engine %r: no variant for %s: %s",
+                self.plan.name, self.text(key), error)
             with self._lock:
                 self._failed[key] = str(error)
         finally:
@@ -173,7 +172,8 @@ class Variants:
                     _compiler().generalise(self._data, self._name, _check_exit))
                 seconds = time.perf_counter() - start
                 self._general = Variant((), program, seconds)
-                _log.info("engine %r: built for unusual shapes in %.1f s", self.plan.name, seconds)
+                log("info", "engine %r: built for unusual shapes in %.1f s",
+                    self.plan.name, seconds)
             return self._general.program
 
     def _program(self, values: Mapping[str, int]) -> Program:
@@ -237,14 +237,12 @@ class Variants:
                            for key, why in self._failed.items()]
 
 
-def make_variants(data: EngineData, variant: str | None, constants: Constants) -> Variants | None:
-    """The variants of an engine, none built yet; None if it stores no graph to build them from.
+def make_variants(data: EngineData, variant: str | None, constants: Constants) -> Variants:
+    """The variants of an engine that stores its graph, none built yet.
 
     The engine's build options `specialise_after` and `max_variants` go before the settings.
     """
     plan = data.plan if variant is None else data.plan_of(variant)
-    if data.source is None:
-        return None
     chosen = settings()
     after = plan.options.get("specialise_after", chosen.specialise_after)
     most = plan.options.get("max_variants", chosen.max_variants)
@@ -279,7 +277,7 @@ def _build_wanted(owner: "weakref.ref[Variants]") -> None:
         try:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
         except OSError as error:
-            _log.debug("building at full priority: %s", error)
+            log("debug", "building at full priority: %s", error)
     while not _exiting:
         variants = owner()
         if variants is None or not variants.build_next():

@@ -90,7 +90,7 @@ def inputs_of(features: Array, formula: Array) -> Array:
 
 def own_path() -> Path:
     """Where the model trained on this machine lies; its name tells how many inputs it sees."""
-    return settings().cache_dir / f"cost_model_{2 * len(NAMES) - 1}.npz"
+    return settings().cache_folder / f"cost_model_{2 * len(NAMES) - 1}.npz"
 
 
 def current_model() -> CostModel:

@@ -92,7 +92,7 @@ class Records:
     def from_settings() -> "Records":
         """The user's records; in memory where the settings turn the cache off."""
         current = settings()
-        default = current.cache_dir / "tuning.sqlite" if current.cache else None
+        default = current.cache_folder / "tuning.sqlite" if current.cache else None
         return Records(current.records or default)
 
     @staticmethod
