@@ -184,7 +184,11 @@ CASES = {
         lambda v: few_bits((2, 3), 33, 33, bits=2, real_zeros=True),
         lambda v: few_bits((5,), 32, 32, bits=8),
     ],
-    "rowwise": [lambda v: softmax((5, 37), -1), lambda v: softmax((2, 7, 3, 19), 1)],
+    "rowwise": [
+        lambda v: softmax((5, 37), -1), lambda v: softmax((2, 7, 3, 19), 1),
+        lambda v: softmax((3, 17 * v + 3), -1), lambda v: softmax((2, 16 * v), -1),
+        lambda v: softmax((3, 8 * v + 1), -1), lambda v: softmax((2, 4 * v), -1),
+    ],
     "columnwise": [
         lambda v: softmax((2, 7, 3 * v + 5), 1), lambda v: softmax((9, 8 * v), 0),
         lambda v: softmax((3, 5, 11, v), -2),

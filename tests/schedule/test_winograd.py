@@ -171,5 +171,5 @@ def test_results_do_not_depend_on_the_number_of_threads():
         assert np.array_equal(results[0], other)
 
 
-def test_every_switch_is_a_rule():
-    assert set(SWITCHES) <= set(RULES.names())
+def test_every_switch_is_a_rule_or_the_padding_of_rows():
+    assert set(SWITCHES) <= {*RULES.names(), "pad-rows"}

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TypeVar
 
 from bessemer.core.errors import ScheduleError
 from bessemer.core.registry import Registry
+from bessemer.lower.hoist import hoist
 from bessemer.lower.kernel import Kernel, Operand
 from bessemer.lower.loop_verifier import verify_function
 from bessemer.lower.loops import Function, Stmt
@@ -148,7 +149,7 @@ def apply_rule(rule: Rule, kernel: Kernel, target: Target, name: str, knobs: Kno
             body += border(memory.buffer(operand), operand.layout, operand.shape, lanes)
     LOGGER.debug("%s: rule %s %s", own.name, rule.name, knobs)
     operands = tuple(own.operand(o.tensor) or o for o in memory.order)
-    function = memory.function(name, body)
+    function = memory.function(name, hoist(body))
     if verify:
         verify_function(function)
     return Scheduled(function, operands, rule.name, knobs, text, refused)

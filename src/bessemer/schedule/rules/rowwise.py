@@ -10,7 +10,7 @@ from typing import Any
 
 from bessemer.core.dtypes import i64
 from bessemer.core.shapes import Dim, Shape, Sym, product, usual
-from bessemer.lower.kernel import Kernel
+from bessemer.lower.kernel import Kernel, is_expensive
 from bessemer.lower.loops import Alloc, Buffer, For, Let, Stmt
 from bessemer.schedule.accumulators import MAX_STACK_BYTES
 from bessemer.schedule.memory import Memory
@@ -122,6 +122,8 @@ class Rowwise(Rule):
         lanes = target.lanes(stage.dtype)
         spatial = [n for n in schedule.order if n not in schedule.reducing]
         body = stage.body
+        if spatial and not isinstance(body, Reduce):
+            lanes *= _chains(usual(schedule.extents[spatial[-1]]), lanes, body)
         if spatial and usual(schedule.extents[spatial[-1]]) >= lanes:
             _, inner = schedule.split(spatial[-1], lanes, "mask")
             schedule.reorder(*[n for n in schedule.order if (n != inner and n in spatial)
@@ -132,10 +134,18 @@ class Rowwise(Rule):
                 and body.body.dtype.kind != "bool":
             last = f"r{len(body.axes) - 1}"
             width = target.lanes(body.body.dtype)
+            width *= _chains(usual(schedule.extents[last]), width, body.body)
             if usual(schedule.extents[last]) >= width:
                 _, inner = schedule.split(last, width, "mask")
                 schedule.vectorize(inner)
         return schedule
+
+
+def _chains(extent: int, lanes: int, body: Expr | None) -> int:
+    """Vectors that are computed side by side, so that none waits for the one before."""
+    choices = (2,) if body is not None and is_expensive(body) else (4, 2)
+    return next((n for n in choices if extent >= 4 * n * lanes
+                 or (extent >= n * lanes and extent % (n * lanes) == 0)), 1)
 
 
 def row_body(
