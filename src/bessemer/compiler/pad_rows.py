@@ -33,10 +33,12 @@ def pad_rows(graph: Graph, groups: Partition) -> None:
              for value in (*group.last.inputs, *group.last.outputs)}
     roots = {id(value.placement.root) for value in graph.values() if value.placement is not None}
     for group in groups.groups:
-        value = group.last.outputs[0]
-        if len(group.last.outputs) > 1 or id(value) in dense | roots or graph.is_output(value) \
-                or value.placement is not None or not _is_first_factor(value) \
-                or not _has_long_rows(value):
+        if len(group.last.outputs) > 1:
+            continue
+        (value,) = group.last.outputs
+        is_fixed = graph.is_output(value) or value.placement is not None \
+            or id(value) in dense or id(value) in roots
+        if is_fixed or not _is_first_factor(value) or not _has_long_rows(value):
             continue
         *outer, length = value.tensor.dims
         storage = Value(graph.unique_name(f"{value.name}.rows"),

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 from bessemer.lower.loops import Alloc, Buffer, For, If, LaneReduce, Let, Stmt, Store, statements
 from bessemer.te.expr import Expr, Load, Var
-from bessemer.te.walk import walk
 
 
 def hoist(body: list[Stmt]) -> list[Stmt]:
@@ -21,27 +20,44 @@ def hoist(body: list[Stmt]) -> list[Stmt]:
 
 @dataclass
 class _Loop:
-    """A loop from which expressions are taken."""
+    """A loop from which expressions are taken; `same` is scratch that it reads and never writes."""
 
     variables: set[str]
-    written: set[int]
+    same: set[int]
     before: list[Stmt] = field(default_factory=list)
     made: dict[int, tuple[Expr, Expr]] = field(default_factory=dict)
+    known: dict[int, tuple[bool, bool]] = field(default_factory=dict)
+
+    def can_give(self, expr: Expr) -> bool:
+        """True for arithmetic on memory that is the same in each turn."""
+        is_same, reads = self.judge(expr)
+        return is_same and reads and expr.dtype.is_float and not isinstance(expr, Load)
+
+    def judge(self, expr: Expr) -> tuple[bool, bool]:
+        """Whether an expression is the same in each turn, and whether it reads memory."""
+        found = self.known.get(id(expr))
+        if found is None:
+            parts = [self.judge(child) for child in expr.children()]
+            reads = isinstance(expr, Load)
+            found = self.known[id(expr)] = (
+                self.allows(expr) and all(same for same, _ in parts),
+                reads or any(read for _, read in parts))
+        return found
 
     def allows(self, node: Expr) -> bool:
         """True if one node of an expression, apart from its children, is the same in each turn."""
         if isinstance(node, Var):
             return node.name not in self.variables
-        if isinstance(node, (Load, LaneReduce)):
-            buffer = node.tensor if isinstance(node, Load) else node.buffer
-            return isinstance(buffer, Buffer) and buffer.scope != "global" \
-                and id(buffer) not in self.written
-        return True
+        if isinstance(node, Load):
+            return id(node.tensor) in self.same
+        return not isinstance(node, LaneReduce)
 
 
 class _Hoister:
     def __init__(self) -> None:
         self.count = 0
+        self.stored: set[int] = set()
+        """Scratch that was written so far."""
 
     def block(self, body: list[Stmt]) -> list[Stmt]:
         result: list[Stmt] = []
@@ -52,16 +68,26 @@ class _Hoister:
     def statement(self, stmt: Stmt) -> list[Stmt]:
         if isinstance(stmt, If):
             return [If(stmt.condition, self.block(stmt.body), self.block(stmt.otherwise))]
+        if isinstance(stmt, Store) and stmt.buffer.scope == "stack":
+            self.stored.add(id(stmt.buffer))
         if not isinstance(stmt, For):
             return [stmt]
-        if stmt.kind != "serial" or stmt.extent == 1:
-            return [For(stmt.var, stmt.extent, stmt.kind, self.block(stmt.body))]
+        before: list[Stmt] = []
+        body = stmt.body
+        if self.stored and stmt.kind == "serial" and stmt.extent != 1:
+            before, body = self.lightened(stmt)
+        return [*before, For(stmt.var, stmt.extent, stmt.kind, self.block(body))]
+
+    def lightened(self, stmt: For) -> tuple[list[Stmt], list[Stmt]]:
+        """What goes before a loop, and the loop's body without it."""
         inside = list(statements(stmt.body))
+        same = self.stored - {id(s.buffer) for s in inside if isinstance(s, Store)}
+        if not same:
+            return [], stmt.body
         loop = _Loop(
-            {stmt.var.name, *(s.var.name for s in inside if isinstance(s, (For, Let)))},
-            {id(s.buffer) for s in inside if isinstance(s, Store)})
+            {stmt.var.name, *(s.var.name for s in inside if isinstance(s, (For, Let)))}, same)
         body = self.lighten(stmt.body, loop)
-        return [*loop.before, For(stmt.var, stmt.extent, stmt.kind, self.block(body))]
+        return loop.before, body
 
     def lighten(self, body: list[Stmt], loop: _Loop) -> list[Stmt]:
         """The statements of a loop without what goes before it."""
@@ -82,7 +108,7 @@ class _Hoister:
         found = loop.made.get(id(expr))
         if found is not None:
             return found[1]
-        if _is_arithmetic(expr) and all(map(loop.allows, walk(expr))):
+        if loop.can_give(expr):
             fresh: Expr = self.keep(expr, loop)
         else:
             children = expr.children()
@@ -99,8 +125,3 @@ class _Hoister:
         loop.before += [Alloc(buffer), Store(buffer, (), expr)]
         return Load(buffer, (), expr.dtype)
 
-
-def _is_arithmetic(expr: Expr) -> bool:
-    """True for arithmetic on numbers that are read."""
-    return expr.dtype.is_float and not isinstance(expr, Load) and any(
-        isinstance(node, (Load, LaneReduce)) for node in walk(expr))
