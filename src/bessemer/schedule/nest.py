@@ -24,7 +24,7 @@ from bessemer.te.walk import loads
 LINE_BYTES = 64
 """A cache line, of all our targets."""
 
-STRAIGHT_RESULTS = 4
+STRAIGHT_RESULTS = 8
 """So many costly epilogues stand in a row as straight-line code; more of them become a loop."""
 
 Leaf = Callable[[Env], list[Stmt]]

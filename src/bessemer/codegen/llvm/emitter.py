@@ -1,6 +1,9 @@
 """Loop IR to textual LLVM IR: loops become blocks, unrolled and vector loops straight lines."""
 
+import itertools
+
 from bessemer.codegen.llvm.expressions import ExpressionEmitter, Scope
+from bessemer.codegen.llvm.interleave import interleaved
 from bessemer.codegen.llvm.types import computed, stored
 from bessemer.codegen.llvm.values import Val
 from bessemer.core.bounds import at_most, plus
@@ -18,10 +21,12 @@ from bessemer.lower.loops import (
     Prefetch,
     Stmt,
     Store,
+    expressions,
     statements,
 )
 from bessemer.targets.target import Target
 from bessemer.te.expr import Binary, Expr, Var
+from bessemer.te.walk import loads
 
 
 def module_text(functions: list[Function], target: Target) -> str:
@@ -117,11 +122,20 @@ class _FunctionEmitter(ExpressionEmitter):
             self.block(loop.body)
             self.lane = None
         elif loop.kind == "unroll" or (loop.extent == 1 and loop.kind == "serial"):
-            for k in range(self.static_extent(loop)):
-                self.ranges[name] = (k, k)
-                self.block(loop.body)
+            self.straight_loop(loop)
         else:
             self.counted_loop(loop)
+
+    def straight_loop(self, loop: For) -> None:
+        """Copies of the body, those of long formulas side by side."""
+        body, starts = self.scopes[-1].body, []
+        for k in range(self.static_extent(loop)):
+            starts.append(len(body))
+            self.ranges[loop.var.name] = (k, k)
+            self.block(loop.body)
+        if len(starts) > 1 and _is_costly(loop) and not _reads_what_it_writes(loop):
+            copies = [body[a:b] for a, b in itertools.pairwise((*starts, len(body)))]
+            body[starts[0]:] = interleaved(copies)
 
     def static_extent(self, loop: For) -> int:
         """The extent of a loop that becomes straight-line code."""
@@ -276,3 +290,10 @@ def _is_costly(loop: For) -> bool:
     stores = [stmt for stmt in statements(loop.body) if isinstance(stmt, Store)]
     return any(is_expensive(store.value) for store in stores) and all(
         store.buffer.scope != "register" for store in stores)
+
+
+def _reads_what_it_writes(loop: For) -> bool:
+    """True if an iteration may read what another one wrote."""
+    written = {id(stmt.buffer) for stmt in statements(loop.body) if isinstance(stmt, Store)}
+    return any(id(load.tensor) in written
+               for expr in expressions(loop.body) for load in loads(expr))
