@@ -25,7 +25,7 @@ LINE_BYTES = 64
 """A cache line, of all our targets."""
 
 STRAIGHT_RESULTS = 8
-"""So many costly epilogues stand in a row as straight-line code; more of them become a loop."""
+"""So many costly epilogues are straight-line code, side by side; more of them become a loop."""
 
 Leaf = Callable[[Env], list[Stmt]]
 
