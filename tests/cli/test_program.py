@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from bessemer.cli.registry import COMMANDS
+from bessemer.core.switches import SWITCHES
 
 EXPECTED = {
     "bench", "build", "check", "compare", "debug bisect", "debug compare", "demo", "doctor",
@@ -91,6 +92,7 @@ def test_settings_tell_their_origin(program, monkeypatch):
     assert rows["BESSEMER_THREADS"]["value"] == 3
     assert rows["BESSEMER_THREADS"]["origin"] == "environment"
     assert rows["BESSEMER_CACHE_DIR"]["origin"] == "default"
+    assert rows["BESSEMER_CACHE_DIR"]["value"].endswith("bessemer")
 
 
 def test_passes_are_in_order(program):
@@ -98,6 +100,13 @@ def test_passes_are_in_order(program):
     positions = [row["position"] for row in rows if row["position"]]
     assert positions == sorted(positions)
     assert all(row["what"] for row in rows)
+
+
+def test_methods_that_can_be_left_out_stand_behind_the_passes(program):
+    rows = json.loads(program("passes", "--json").out)
+    assert [row["name"] for row in rows if row["kind"] == "method"] == list(SWITCHES)
+    text = program("passes").out
+    assert all(name in text for name in SWITCHES)
 
 
 def test_version_is_json(program):

@@ -117,6 +117,8 @@ def test_disabled_passes_do_not_run():
 def test_an_unknown_name_is_answered_with_near_ones():
     with pytest.raises(PassError, match="did you mean fold-batch-norm"):
         run_pipeline(parse_graph(NETWORK), disable=("fold-batchnorm",))
+    with pytest.raises(PassError, match="did you mean pad-rows"):
+        run_pipeline(parse_graph(NETWORK), disable=("pad-row",))
 
 
 def test_the_observer_sees_every_change():

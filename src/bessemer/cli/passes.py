@@ -15,8 +15,10 @@ def passes(
 ) -> None:
     """List the graph passes: order, on or off by default, what each one does.
 
-    A name can be given to 'bessemer build --disable-pass' and 'bessemer inspect --after'.
+    A name can be given to 'bessemer build --disable-pass' and 'bessemer inspect --after'. Behind
+    them stand methods that are no passes, which '--disable-pass' leaves out as well.
     """
+    from bessemer.core.switches import SWITCHES
     from bessemer.passes.graph_pass import PASSES
     from bessemer.passes.pipelines import LAYOUT_PIPELINE, OPTIMIZE_PIPELINE
     from bessemer.passes.runner import pass_names
@@ -27,11 +29,13 @@ def passes(
     rows = [
         {
             "position": order.index(name) + 1 if name in order else None,
-            "name": name, "on": name in order,
+            "name": name, "on": name in order, "kind": "pass",
             "what": (inspect.getdoc(PASSES.get(name)) or "").partition("\n\n")[0],
         }
         for name in names
     ]
+    rows += [{"position": None, "name": name, "on": True, "kind": "method", "what": what}
+             for name, what in SWITCHES.items()]
     if as_json:
         print_json(rows)
         return

@@ -22,6 +22,7 @@ def settings(
         variable = PREFIX + field.name.upper()
         value = getattr(current, field.name)
         origin = "default" if value == getattr(usual, field.name) else "environment"
+        value = getattr(current, field.metadata.get("in_effect", field.name))
         rows.append((variable, "-" if value is None else value, origin, field.metadata["help"]))
     if as_json:
         names = ("variable", "value", "origin", "help")

@@ -33,7 +33,7 @@ def pad_rows(graph: Graph, groups: Partition) -> None:
              for value in (*group.last.inputs, *group.last.outputs)}
     roots = {id(value.placement.root) for value in graph.values() if value.placement is not None}
     for group in groups.groups:
-        if len(group.last.outputs) > 1:
+        if len(group.last.outputs) != 1:
             continue
         (value,) = group.last.outputs
         is_fixed = graph.is_output(value) or value.placement is not None \

@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 from bessemer.core.errors import BessemerError
@@ -54,13 +55,13 @@ class Registry(Generic[T]):
         self.load()
         return self._entries.get(name)
 
-    def get(self, name: str) -> T:
-        """The entry of that name; a wrong name is answered with near ones."""
+    def get(self, name: str, others: Iterable[str] = ()) -> T:
+        """The entry of that name; a wrong name is answered with near ones, also of the others."""
         entry = self.find(name)
         if entry is None:
             import difflib  # of use to errors only
 
-            near = difflib.get_close_matches(name, self._entries, n=3)
+            near = difflib.get_close_matches(name, [*self._entries, *others], n=3)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise self.error(f"unknown {self.kind} {name!r}{hint}")
         return entry

@@ -68,8 +68,8 @@ class Settings:
     )
     cache_dir: "Path | None" = field(
         default=None,
-        metadata=_meta(_path, "folder of compiled kernels and tuning records; default: bessemer in "
-                       "XDG_CACHE_HOME or ~/.cache"),
+        metadata={**_meta(_path, "folder of compiled kernels and tuning records; default: bessemer "
+                          "in XDG_CACHE_HOME or ~/.cache"), "in_effect": "cache_folder"},
     )
     cache: bool = field(
         default=True, metadata=_meta(_flag, "0 turns the cache of compiled kernels off")

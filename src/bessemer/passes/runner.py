@@ -69,7 +69,7 @@ def run_passes(
     """
     for name in disable:
         if name not in SWITCHES:
-            PASSES.get(name)
+            PASSES.get(name, SWITCHES)
     runner = _Runner(graph, observer, choose_inputs(graph, verify))
     for entry in pipeline:
         names = [name for name in _names(entry) if name not in disable]

@@ -6,7 +6,7 @@ import os
 import platform
 from collections.abc import Iterable
 
-Place = str | os.PathLike[str]
+_PathLike = str | os.PathLike[str]
 
 # LLVM's names where /proc/cpuinfo has others; compared without '_', '-' and '.'.
 _ALIASES = {
@@ -48,7 +48,7 @@ def missing_features(required: Iterable[str]) -> list[str]:
     return [name for name in required if _plain(name) not in cpu_features()]
 
 
-def _read(path: Place) -> str:
+def _read(path: _PathLike) -> str:
     try:
         with open(path, encoding="ascii", errors="replace") as file:
             return file.read().strip()
@@ -56,7 +56,7 @@ def _read(path: Place) -> str:
         return ""
 
 
-def _own_groups(proc: Place) -> dict[str, str]:
+def _own_groups(proc: _PathLike) -> dict[str, str]:
     """Path of this process's control group for each controller; "" is version 2."""
     groups = {}
     for line in _read(proc).splitlines():
@@ -67,7 +67,7 @@ def _own_groups(proc: Place) -> dict[str, str]:
     return groups
 
 
-def _chain(root: Place, group: str) -> list[str]:
+def _chain(root: _PathLike, group: str) -> list[str]:
     """The group's folder and all above it up to the root of the hierarchy."""
     folder = os.fspath(root)
     found = [folder]
@@ -79,7 +79,7 @@ def _chain(root: Place, group: str) -> list[str]:
 
 
 def quota_cpus(
-    root: Place = "/sys/fs/cgroup", proc: Place = "/proc/self/cgroup"
+    root: _PathLike = "/sys/fs/cgroup", proc: _PathLike = "/proc/self/cgroup"
 ) -> float | None:
     """CPUs that the container's quota allows (control groups 1 and 2), None if unlimited."""
     groups = _own_groups(proc)

@@ -12,5 +12,4 @@ def log(level: str, text: str, *values: object) -> None:
         return
     import logging
 
-    logger = logging.getLogger("bessemer.runtime")
-    logger.log(logging.getLevelNamesMapping()[level.upper()], text, *values, stacklevel=2)
+    getattr(logging.getLogger("bessemer.runtime"), level)(text, *values, stacklevel=2)
