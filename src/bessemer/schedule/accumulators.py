@@ -72,12 +72,14 @@ class Accumulator:
             start.append(Store(self.position, index, const(0, i64)))
         return start
 
-    def resume(self, env: Env) -> list[Stmt]:
-        """The partial result of an outer reduction loop, from where the result will be."""
+    def add_partial(self, env: Env) -> list[Stmt]:
+        """Adds the partial result of an outer reduction loop, from where the result will be."""
         (store,) = self._raw_store(env, const(0, self.value.dtype))
         assert isinstance(store, Store)
-        partial = Load(store.buffer, store.indices, store.buffer.dtype)
-        return self.nest.guarded([Store(self.value, self.index(env), partial)], env, False)
+        index = self.index(env)
+        total = combine(self.body.kind, Load(self.value, index, self.value.dtype),
+                        Load(store.buffer, store.indices, store.buffer.dtype))
+        return self.nest.guarded([Store(self.value, index, total)], env, False)
 
     def _raw_store(self, env: Env, value: Expr) -> list[Stmt]:
         operand = self.nest.outputs[0]

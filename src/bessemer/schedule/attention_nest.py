@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from bessemer.core.dtypes import f32, i64
 from bessemer.core.shapes import product
 from bessemer.lower.loops import Alloc, Buffer, Fma, For, If, Let, Prefetch, Stmt, Store
+from bessemer.schedule.ahead import LINE_BYTES
 from bessemer.schedule.attention_parts import Parts, furthest_key, output_axes, reduction
 from bessemer.schedule.memory import Axes, Memory
-from bessemer.schedule.nest import LINE_BYTES
 from bessemer.schedule.rules.convolution import balanced
 from bessemer.targets.target import Target
 from bessemer.te.expr import Binary, Expr, Load, Reduce, Unary, Var, binary, const, extent, where

@@ -40,9 +40,9 @@ class JoinedNest(Nest):
         }
 
     def _accumulate(self, env: Env) -> list[Stmt]:
-        body, lanes = self.stage.body, self._inner[-1]
+        body, lanes = self.stage.body, self.inner[-1]
         assert isinstance(body, Reduce)
-        spatial = [name for name in self._inner if name not in self.schedule.reducing]
+        spatial = [name for name in self.inner if name not in self.schedule.reducing]
         kept, extents = spatial[:-1], self.schedule.extents
         width = int(extents[lanes])  # type: ignore[arg-type,unused-ignore]
         shape = (*(int(extents[name]) for name in kept), width)  # type: ignore[arg-type,unused-ignore]
@@ -53,7 +53,7 @@ class JoinedNest(Nest):
             *accumulator.declare(),
             *(Alloc(buffer) for buffer in shared.values()),
             *self._loops(spatial, env, accumulator.initialise),
-            *self._loops(self._inner, env, accumulator.update),
+            *self._loops(self.inner, env, accumulator.update),
             *self._loops(writing, env, lambda inner: self._write(accumulator, shared, inner)),
         ]
 

@@ -1,28 +1,26 @@
 """Applies a schedule: the loop nest of one compute and the outputs that are computed from it."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import and_
 
 from bessemer.core.dtypes import i64
 from bessemer.core.errors import ScheduleError
-from bessemer.core.shapes import Sym, is_static, usual
+from bessemer.core.shapes import Sym, is_static
 from bessemer.lower.affine import Range
 from bessemer.lower.kernel import Operand, is_expensive, product_of_loads
-from bessemer.lower.loops import Buffer, For, If, Let, Prefetch, Stmt, Store, static
+from bessemer.lower.loops import Buffer, For, If, Let, Stmt, Store, static
 from bessemer.schedule.accumulators import Accumulator
-from bessemer.schedule.memory import Axes, Memory, physical
+from bessemer.schedule.ahead import asked_ahead
+from bessemer.schedule.memory import Axes, Memory
 from bessemer.schedule.regions import Env, Regions
-from bessemer.schedule.schedule import Schedule, Stream
+from bessemer.schedule.schedule import Schedule
 from bessemer.schedule.stash import Pixels, computed_product, fill
 from bessemer.te.expr import Expr, Load, Reduce, Var, binary, const, extent
 from bessemer.te.functions import equal, not_equal
 from bessemer.te.tensor import Tensor
 from bessemer.te.walk import loads
-
-LINE_BYTES = 64
-"""A cache line, of all our targets."""
 
 STRAIGHT_RESULTS = 8
 """So many costly epilogues are straight-line code, side by side; more of them become a loop."""
@@ -70,7 +68,7 @@ class Nest:
         else:
             point = next((k for k, name in enumerate(order) if name in self.schedule.reducing),
                          len(order))
-        self._inner = order[point:]
+        self.inner = order[point:]
         self.outer_reducing = [n for n in order[:point] if n in self.schedule.reducing]
         return self._loops(order[:point], Env(), self._accumulate)
 
@@ -147,13 +145,11 @@ class Nest:
 
     def _inside(self, name: str, rest: Sequence[str], env: Env, leaf: Leaf) -> list[Stmt]:
         """The body of a loop: what it asks for ahead, and the loops inside."""
-        asked = [stmt for tensor, stream in self.schedule.streams.items()
-                 if stream.turns[-1] == name for stmt in self._ask(tensor, stream, env)]
-        body = [*asked, *self._loops(rest, env, leaf)]
+        body = [*asked_ahead(self, name, env), *self._loops(rest, env, leaf)]
         if name not in self.schedule.skips:
             return body
-        factor = self.memory.expression(self._load(self.schedule.skips[name]),
-                                        self._start(name, env))
+        factor = self.memory.expression(self.load_of(self.schedule.skips[name]),
+                                        self.start(name, env))
         # A NaN is no zero.
         return [If(not_equal(factor, const(0, factor.dtype)), body)]
 
@@ -184,33 +180,12 @@ class Nest:
         self.memory.staged[id(product.value)] = read
         return stmts
 
-    def _ask(self, tensor: str, stream: Stream, env: Env) -> list[Stmt]:
-        """Prefetches of this iteration's part of the next block."""
-        load = self._load(tensor)
-        operand = self.memory.kernel.operand(load.tensor)
-        sizes = [self.regions.size(name, env) for name in stream.turns]
-        if operand is None or any(isinstance(size, Sym) for size in sizes[1:]):
-            return []
-        line = LINE_BYTES // operand.dtype.size_bytes
-        each = -(-stream.count // (line * math.prod(map(usual, sizes))))
-        turn: Expr = const(0, i64)
-        for name, size in zip(stream.turns, sizes, strict=True):
-            turn = turn * extent(size) + env.values[name]
-        place = turn * (each * line)
-        after = env.bind(stream.block, env.values[stream.block] + 1)
-        start = self._start(stream.block, after)
-        indices = physical(operand.layout, tuple(
-            self.memory.expression(index, start) for index in load.indices))
-        buffer = self.memory.buffer(operand)
-        return [Prefetch(buffer, (*indices[:-1], indices[-1] + place + extent(k * line)))
-                for k in range(each)]
-
-    def _load(self, tensor: str) -> Load:
+    def load_of(self, tensor: str) -> Load:
         """The stage's load of a tensor."""
         assert self.stage.body is not None
         return next(node for node in loads(self.stage.body) if node.tensor.name == tensor)
 
-    def _start(self, block: str, env: Env) -> Axes:
+    def start(self, block: str, env: Env) -> Axes:
         """The index variables at the first element of a block: the loops inside are at 0."""
         order = self.schedule.order
         for name in order[order.index(block) + 1:]:
@@ -292,8 +267,8 @@ class Nest:
         body = self.stage.body
         assert isinstance(body, Reduce)
         schedule = self.schedule
-        lanes = next((n for n in self._inner if schedule.kinds.get(n) == "vector"), "")
-        spatial = [n for n in self._inner if n not in schedule.reducing]
+        lanes = next((n for n in self.inner if schedule.kinds.get(n) == "vector"), "")
+        spatial = [n for n in self.inner if n not in schedule.reducing]
         kept = [n for n in spatial if n != lanes]
         fast = all(
             schedule.kinds.get(n) == "unroll" or self.regions.size(n, env) == 1 for n in kept)
@@ -311,21 +286,29 @@ class Nest:
         rolled = self._loops_of_costly_end(kept) if fast and lanes in spatial else frozenset()
         end = self._rolled_end(accumulator, spatial, rolled, env) if rolled \
             else self._loops(spatial, env, accumulator.finish)
-        return [*accumulator.declare(),
-                *self._either(env, False, start, spread, accumulator.resume),
-                *self._loops(self._inner, env, accumulator.update),
-                *self._either(env, True, end, spatial, accumulator.suspend)]
+        return [*accumulator.declare(), *start,
+                *self._loops(self.inner, env, accumulator.update),
+                *self._of_blocks(env, end, spatial, accumulator)]
 
-    def _either(self, env: Env, last: bool, at_end: list[Stmt], names: Sequence[str],
-                between: Leaf) -> list[Stmt]:
-        """One side at the first (or last) turn of the reduction loops outside the accumulators."""
-        condition: Expr | None = None
-        for name in self.outer_reducing:
-            goal = self.regions.size(name, env) - 1 if last else 0
-            test = equal(env.values[name], extent(goal))
-            condition = test if condition is None else condition & test
-        return at_end if condition is None else [If(condition, at_end,
-                                                    self._loops(names, env, between))]
+    def _of_blocks(self, env: Env, end: list[Stmt], spatial: Sequence[str],
+                   accumulator: Accumulator) -> list[Stmt]:
+        """The end, which all but the last turn of the reduction loops outside put off.
+
+        They keep partial results, and all but the first add the earlier ones: at the end, because
+        sums that started from them would wait for memory.
+        """
+        if not self.outer_reducing:
+            return end
+        first, last = (self._all_at(env, is_last) for is_last in (False, True))
+        return [If(~first, self._loops(spatial, env, accumulator.add_partial)),
+                If(last, end, self._loops(spatial, env, accumulator.suspend))]
+
+    def _all_at(self, env: Env, is_last: bool) -> Expr:
+        """Whether this is the first (or last) turn of the reduction loops outside."""
+        goals = [self.regions.size(name, env) - 1 if is_last else 0 for name in self.outer_reducing]
+        tests = [equal(env.values[name], extent(goal))
+                 for name, goal in zip(self.outer_reducing, goals, strict=True)]
+        return reduce(and_, tests)
 
     def _loops_of_costly_end(self, kept: Sequence[str]) -> frozenset[str]:
         """Unrolled loops that become real ones for the epilogue; none if it is cheap.

@@ -70,6 +70,7 @@ class Schedule:
     packs: dict[str, Layout] = field(default_factory=dict)
     prefetches: dict[str, int] = field(default_factory=dict)
     streams: dict[str, Stream] = field(default_factory=dict)
+    fetches: tuple[str, ...] = ()
     stash_at: str = ""
     skips: dict[str, str] = field(default_factory=dict)
     steps: list[str] = field(default_factory=list)
@@ -265,6 +266,18 @@ class Schedule:
         self.streams[tensor] = Stream(block, tuple(turns), count)
         self._note("stream", tensor, block, *turns, count)
 
+    def fetch_results(self, turns: Sequence[str]) -> None:
+        """The reduction loops `turns`, outermost first, ask for the memory of the tile's results.
+
+        Each iteration asks for a part, so that stores find it in the first cache and what the sum
+        reads does not wait behind them.
+        """
+        for name in turns:
+            if self._loop(name) not in self.reducing:
+                raise ScheduleError(f"{name} is no reduction: it cannot ask for results")
+        self.fetches = tuple(turns)
+        self._note("fetch_results", *turns)
+
     def skip(self, tensor: str, name: str) -> None:
         """Iterations of a reduction loop that would multiply by zeros of that tensor do nothing.
 
@@ -304,6 +317,8 @@ class Schedule:
                     self.reorder(*names)
                 case "prefetch", [tensor, ahead]:
                     self.prefetch(tensor, int(ahead))
+                case "fetch_results", turns:
+                    self.fetch_results(turns)
                 case "skip", [tensor, name]:
                     self.skip(tensor, name)
                 case "stream", [tensor, block, *turns, count]:

@@ -10,9 +10,10 @@ from bessemer.core.shapes import Sym, usual
 from bessemer.ir.layout import Layout, Part
 from bessemer.lower.kernel import Kernel
 from bessemer.lower.loops import Stmt
+from bessemer.schedule.ahead import LINE_BYTES
 from bessemer.schedule.convolution_shape import ConvolutionShape, convolution_of
 from bessemer.schedule.memory import Memory
-from bessemer.schedule.nest import LINE_BYTES, Nest
+from bessemer.schedule.nest import Nest
 from bessemer.schedule.rule import Knobs, Rule, schedule_rule
 from bessemer.schedule.rules.reduction import epilogue_reason, reduced_stage
 from bessemer.schedule.schedule import Schedule

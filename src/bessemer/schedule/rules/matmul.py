@@ -163,6 +163,9 @@ class Matmul(Rule):
         elif blocks and schedule.packs:
             turns = [name for name in (outer[-1], depth[0]) if name not in blocks]
             schedule.stream(weights, blocks[0], turns, width * int(knobs["kblock"]))
+        # One row's results are few.
+        if int(knobs["rows"]) > 1 and depth[:-1]:
+            schedule.fetch_results(depth[:-1])
         if _skips(kernel, size):
             schedule.skip(factors[0].tensor.name, depth[-1])
         schedule.accumulate(outer[-1])
