@@ -41,6 +41,11 @@ def _exp_tail(r):
     return sum(r**k / math.factorial(k + 2) for k in range(25))
 
 
+def _exp_rise(r):
+    """(exp(r) - 1) / r."""
+    return sum(r**k / math.factorial(k + 1) for k in range(25))
+
+
 def _log_tail(f):
     return sum((-f) ** k / LONG(k + 3) for k in range(120))
 
@@ -86,6 +91,7 @@ HALF_LN2 = math.log(2) / 2
 # The function, its weight, the range, the degree.
 FITS = {
     "EXP": (_exp_tail, lambda r: r * r / np.exp(r), -1.01 * HALF_LN2, 1.01 * HALF_LN2, 4),
+    "EXP_SHORT": (_exp_rise, lambda r: r / np.exp(r), -1.01 * HALF_LN2, 1.01 * HALF_LN2, 4),
     "LOG": (_log_tail, lambda f: f**3 / np.log1p(f), 0.5**0.5 - 1, 2**0.5 - 1, 7),
     "TANH": (_odd(np.tanh), _odd_weight(np.tanh), 1e-3, 0.625**2, 4),
     "SINH": (_odd(np.sinh), _odd_weight(np.sinh), 1e-3, 1.0, 3),

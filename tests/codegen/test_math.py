@@ -88,7 +88,7 @@ def test_gate_accuracy():
         error = ulps(got, a.astype(np.float64) * gates)
         tiny = np.abs(a * gates) < 2.0**-120
     worst = int(np.where(tiny, 0, error).argmax())
-    assert error[worst] <= 3.0, (a[worst], x[worst], got[worst])
+    assert error[worst] <= 4.0, (a[worst], x[worst], got[worst])
     assert np.abs(got[tiny]).max() < 2.0**-119
 
 
@@ -173,7 +173,8 @@ def test_f64_functions_are_calls():
 @pytest.mark.parametrize("name", FITS)
 def test_tables_are_the_derived_ones(name):
     coefficients, worst = fit(*FITS[name])
-    assert worst < 2.0**-27
+    # Gates, which take the short one, may be wrong by 4 ulp.
+    assert worst < (2.0**-23 if name == "EXP_SHORT" else 2.0**-27)
     np.testing.assert_allclose(getattr(elementary, f"_{name}"), coefficients, rtol=1e-3)
 
 
