@@ -62,17 +62,22 @@ def convolution(lanes, n, c, m, h, w, k, stride=1, pad=0, group=1, planar=False,
     return kernel
 
 
-def product(m, n, k, constant=True, batch=()):
+def product(m, n, k, constant=True, batch=(), with_bias=False):
     rng = np.random.default_rng(2)
     a = te.placeholder(f32, (*batch, m, k), "a")
     b = te.placeholder(f32, (k, n) if constant else (*batch, k, n), "b")
     axis = te.reduce_axis(k)
     total = te.compute(f32, (*batch, m, n), lambda *i: te.sum_(
         a[(*i[:-1], axis)] * (b[axis, i[-1]] if constant else b[(*i[:-2], axis, i[-1])]), axis))
-    out = te.compute(f32, total.shape, lambda *i: te.tanh(total[i]))
     content = random_constant(b, rng) if constant else None
-    return Kernel("matmul", [Operand.dense(a), Operand.dense(b, None, content)],
-                  [Operand.dense(out)])
+    inputs = [Operand.dense(a), Operand.dense(b, None, content)]
+    if with_bias:
+        bias = te.placeholder(f32, (n,), "bias")
+        inputs.append(Operand.dense(bias))
+        out = te.compute(f32, total.shape, lambda *i: te.tanh(total[i] + bias[i[-1]]))
+    else:
+        out = te.compute(f32, total.shape, lambda *i: te.tanh(total[i]))
+    return Kernel("matmul", inputs, [Operand.dense(out)])
 
 
 def attention(sizes, mask=None, plain=False, **attributes):
@@ -171,6 +176,7 @@ CASES = {
         lambda v: product(5, 19, 23, constant=False, batch=(3,)),
         lambda v: product(50, 250, 310),  # weights so large that each block asks for the next one
         lambda v: product(40, 130, 20, batch=(2,)), lambda v: transposed_product(3, 35, 17),
+        lambda v: product(13, 37, 129, with_bias=True), lambda v: product(1, 9, 5, with_bias=True),
     ],
     "attention": [
         lambda v: attention((2, 3, 37, 41, 8, 24)), lambda v: attention((1, 2, 5, 7, 3, 5), (5, 7)),

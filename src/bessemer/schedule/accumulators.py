@@ -65,9 +65,14 @@ class Accumulator:
         return leaf
 
     def initialise(self, env: Env) -> list[Stmt]:
-        """Neutral element."""
+        """Neutral element, or the bias of the sum."""
         index = self.index(env)
         start: list[Stmt] = [Store(self.value, index, neutral(self.body.kind, self.value.dtype))]
+        if self.nest.bias is not None:
+            own = self.nest.renamed(self.nest.axes(env), self.nest.bias.tensor)
+            value = self.nest.memory.expression(self.nest.bias.value, own)
+            biased = self.nest.guarded([Store(self.value, index, value)], env, False)
+            start = biased if isinstance(biased[0], Store) else [*start, *biased]
         if self.is_arg:
             start.append(Store(self.position, index, const(0, i64)))
         return start

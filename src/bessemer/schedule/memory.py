@@ -74,7 +74,7 @@ class Memory:
     def expression(self, expr: Expr, axes: Axes, known: Mapping[int, Expr] | None = None) -> Expr:
         """An expression of tensors and index variables as one of buffers and loop variables.
 
-        `known` gives values of tensors that are in registers at this point.
+        `known` gives values of tensors and expressions that are in registers at this point.
         """
         return self._convert(expr, axes, known or {}, {})
 
@@ -88,6 +88,8 @@ class Memory:
             result = axes.values[expr.name]
         elif id(expr) in self.staged:
             result = self.staged[id(expr)](axes)
+        elif id(expr) in known:
+            result = known[id(expr)]
         elif isinstance(expr, Load) and id(expr.tensor) in known:
             result = known[id(expr.tensor)]
         elif isinstance(expr, Load):

@@ -13,6 +13,7 @@ from bessemer.lower.kernel import Operand, is_expensive, product_of_loads
 from bessemer.lower.loops import Buffer, For, If, Let, Stmt, Store, static
 from bessemer.schedule.accumulators import Accumulator
 from bessemer.schedule.ahead import asked_ahead
+from bessemer.schedule.bias import Bias, bias_of
 from bessemer.schedule.memory import Axes, Memory
 from bessemer.schedule.regions import Env, Regions
 from bessemer.schedule.schedule import Schedule
@@ -42,6 +43,8 @@ class Nest:
     bound: Mapping[int, Expr] = field(default_factory=dict)
     local: tuple[Buffer, tuple[int, ...]] | None = None
     """Instead of outputs: a stack buffer to store to, with the axes it has."""
+    bias: Bias | None = field(default=None, init=False)
+    """What the sum starts from."""
     _rolled: frozenset[str] = field(default=frozenset(), init=False, repr=False)
     """Unrolled loops that are real ones for now."""
 
@@ -241,6 +244,8 @@ class Nest:
             indices = tuple(axes.values[self.stage.axes[k].name] for k in kept)
             return [Store(buffer, indices, value)]
         known = {} if value is None else {id(self.stage): value}
+        if value is not None and self.bias is not None:
+            known |= self.bias.known(value)
         result: list[Stmt] = []
         for operand in self.outputs:
             tensor = operand.tensor
@@ -281,6 +286,8 @@ class Nest:
             raise ScheduleError(
                 f"the lanes of {lanes} are summed in registers: unroll {' '.join(kept)}")
         accumulator = Accumulator(self, body, shape, "register" if fast else "stack", kept, lanes)
+        if self.local is None and not self.outer_reducing and lanes in spatial:
+            self.bias = bias_of(self.stage, [operand.tensor for operand in self.outputs])
         spread = spatial if lanes in spatial or not lanes else [*spatial, lanes]
         start = self._loops(spread, env, accumulator.initialise)
         rolled = self._loops_of_costly_end(kept) if fast and lanes in spatial else frozenset()

@@ -12,6 +12,7 @@ from typing import Any
 from bessemer.core.dtypes import f32, i64
 from bessemer.lower.kernel import is_expensive
 from bessemer.lower.loops import Alloc, Buffer, Fma, For, If, Let, Stmt, Store
+from bessemer.schedule.bias import Bias, bias_of
 from bessemer.schedule.memory import Axes, Memory
 from bessemer.schedule.rules.convolution import MOST_PLANES, balanced
 from bessemer.schedule.strip_parts import StripParts
@@ -61,6 +62,8 @@ class StripNest:
         self.parts, self.cut, self.memory, self.lanes = parts, cut, memory, lanes
         self.pixels, self.unroll = int(knobs["pixels"]), int(knobs["unroll"])
         self.high, self.wide = int(knobs["high"]), int(knobs["wide"])
+        self.first_bias = bias_of(parts.first, [parts.middle])
+        self.second_bias = bias_of(parts.second, [parts.result])
         self.scratch = Buffer.dense(
             "strip", f32, (cut.vectors, cut.inputs, cut.width, lanes), "stack")
 
@@ -144,6 +147,12 @@ class StripNest:
             result += self._finish_row(row, y, left)
         return result
 
+    def _start(self, bias: Bias | None, place: tuple[Expr, ...]) -> Expr:
+        """What the sum at that place starts from."""
+        if bias is None:
+            return const(0.0, f32)
+        return self.memory.expression(bias.value, self._axes(bias.tensor, place))
+
     def _middle(self, value: Expr, y: Expr, x: Expr, v: Expr, lane: Expr) -> Expr:
         """The middle tensor, given the sum."""
         middle, first = self.parts.middle, self.parts.first
@@ -151,7 +160,7 @@ class StripNest:
             return value
         assert middle.body is not None
         axes = self._axes(middle, (self.n, self._channel(v, lane), y, x))
-        return self.memory.expression(middle.body, axes, {id(first): value})
+        return self.memory.expression(middle.body, axes, _known(first, self.first_bias, value))
 
     def _finish_row(self, row: Expr, y: Expr, left: int) -> list[Stmt]:
         """What follows the sums of a row, as a loop of its own: long formulas need registers."""
@@ -191,7 +200,8 @@ class StripNest:
             b = self.memory.expression(self.parts.shape.w, axes)
             return spread(Store(acc, (i, v, lane), Fma(a, b, old, f32)))
 
-        return [Alloc(acc), *spread(Store(acc, (i, v, lane), const(0.0, f32))),
+        start = self._start(self.first_bias, (self.n, self._channel(v, lane), y, x + i))
+        return [Alloc(acc), *spread(Store(acc, (i, v, lane), start)),
                 *self._depth(step),
                 *spread(Store(self.scratch, (v, row, x + i + left, lane), value))]
 
@@ -285,7 +295,8 @@ class StripNest:
         taps = [For(ky, rows.taps, "serial", [For(i, high, "unroll", [
             For(kx, columns.taps, "unroll", [For(j, wide, "unroll", [
                 For(lane, lanes, "vector", [step])])])])])]
-        sums = [Alloc(acc), *spread([Store(acc, (i, j, lane), const(0.0, f32))]), *taps]
+        start = self._start(self.second_bias, place)
+        sums = [Alloc(acc), *spread([Store(acc, (i, j, lane), start)]), *taps]
         result = parts.result
         if result is parts.second or result.body is None or not is_expensive(result.body) \
                 or high * wide <= SPREAD:
@@ -310,5 +321,11 @@ class StripNest:
         axes = self._axes(result, place)
         if result is not second:
             assert result.body is not None
-            value = self.memory.expression(result.body, axes, {id(second): value})
+            value = self.memory.expression(
+                result.body, axes, _known(second, self.second_bias, value))
         return self.memory.store(self.memory.kernel.outputs[0], axes, place, value)
+
+
+def _known(stage: Tensor, bias: Bias | None, value: Expr) -> dict[int, Expr]:
+    """What the sum of a stage, and that with its bias, are."""
+    return {id(stage): value} | (bias.known(value) if bias is not None else {})
