@@ -4,7 +4,15 @@ import dataclasses
 
 import pytest
 
-from bessemer.bench.kernel_table import HEAD, Level, Roof, call_row, kernel_rows, roof_of
+from bessemer.bench.kernel_table import (
+    HEAD,
+    Level,
+    Roof,
+    call_row,
+    kernel_rows,
+    least_microseconds,
+    roof_of,
+)
 from bessemer.bench.limits import Limits
 from bessemer.debug.tiny_engine import tiny_plan
 from bessemer.engine.plan import BufferRef
@@ -15,12 +23,13 @@ ROOF = Roof(100e9, 10e9, (Level("L1", 1e5, 1000e9), Level("L2", 1e6, 100e9)))
 
 
 def rows_of(microseconds: float, flops: int, moved: int, weights: int = 0, all_weights: int = 0,
-            notes: tuple[str, ...] = (), roof: Roof | None = ROOF):
+            notes: tuple[str, ...] = (), roof: Roof | None = ROOF, instructions: int = 0):
     """The row of a plan's first kernel, which reads `weights` bytes of the constants."""
     plan = tiny_plan(100)
     others = all_weights - weights
     refs = [(BufferRef("constant", 0, size),) for size in (weights, others)]
-    steps = [dataclasses.replace(step, args=args, notes=notes)
+    steps = [dataclasses.replace(step, args=args, notes=notes, flops=1000,
+                                 instructions=instructions)
              for step, args in zip(plan.steps, [*refs, ()], strict=True)]
     plan = dataclasses.replace(plan, steps=tuple(steps))
     row = ProfileRow(0, "k", "kernel", microseconds, flops, moved, "rule", ("Conv_0",))
@@ -43,6 +52,16 @@ def test_bound(flops: int, moved: int, weights: int, all_weights: int, bound: st
     (row,) = rows_of(2000.0, flops, moved, weights, all_weights)
     assert row.bound_by == bound
     assert row.of_limit == pytest.approx(least_us / 2000, rel=0.1)
+
+
+def test_functions_take_the_places_of_multiply_adds() -> None:
+    # Twice the usual work, whose 10,000 instructions could be 20,000 operations.
+    (row,) = rows_of(1.0, 2000, 1000, instructions=10_000)
+    assert row.bound_by == "overhead"
+    (row,) = rows_of(1000.0, 2_000_000, 1000, instructions=10_000)
+    assert (row.bound_by, row.of_peak) == ("arithmetic", pytest.approx(0.02))
+    assert row.of_limit == pytest.approx(0.4)
+    assert least_microseconds([row, row]) == pytest.approx(800.0)
 
 
 def test_without_limits_and_with_a_runner_up() -> None:

@@ -16,8 +16,8 @@ from test_rules import CASES, PARAMETERS, points
 from bessemer import te
 from bessemer.compiler.build import bind_symbols
 from bessemer.compiler.constants import ConstantPool
-from bessemer.compiler.kernels import kernel_flops
 from bessemer.compiler.variant import lower_variant
+from bessemer.compiler.work import kernel_flops
 from bessemer.core.dtypes import bf16, f16, f32
 from bessemer.frontends.formats import import_model
 from bessemer.lower.collapse import simplify_axes

@@ -1,5 +1,6 @@
 """Per-kernel figures: time, share, speed, share of the machine's measured limits, what binds it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bessemer.bench.limits import Limits, measure_limits
@@ -94,6 +95,11 @@ def kernel_rows(profile: Profile, plan: Plan, roof: Roof | None) -> list[KernelR
     return [_row(row, plan, roof, total, weights) for row in profile.rows]
 
 
+def least_microseconds(rows: Iterable[KernelRow]) -> float:
+    """The time that the limits of all steps allow together."""
+    return sum(row.of_limit * row.microseconds for row in rows if row.of_limit is not None)
+
+
 def call_row(profile: Profile) -> KernelRow:
     """What is no step's time: checking inputs, making outputs, the call itself.
 
@@ -113,7 +119,7 @@ def _weights(step: object) -> int:
 
 def _row(row: ProfileRow, plan: Plan, roof: Roof | None, total: float, weights: int) -> KernelRow:
     step = plan.steps[row.step]
-    bound, least_s = _bound(row, _weights(step), weights, roof)
+    bound, least_s = _bound(row, step, weights, roof)
     notes = step.notes if isinstance(step, KernelStep) else ()
     runner_up = next((note for note in notes if note.startswith(RUNNER_UP)), "")
     measured = roof is not None and row.microseconds > 0
@@ -130,9 +136,11 @@ def _row(row: ProfileRow, plan: Plan, roof: Roof | None, total: float, weights: 
 
 
 def _bound(
-    row: ProfileRow, own_weights: int, all_weights: int, roof: Roof | None
+    row: ProfileRow, step: object, all_weights: int, roof: Roof | None
 ) -> tuple[str, float]:
     """The limit that a step meets first, and the least seconds that it allows (0 if unknown).
+
+    Arithmetic takes the places of its instructions in the units that could do a multiply-add each.
 
     A network reads its weights in turn, so they come from where all of them fit; other data have
     just been written, so they come from where those of the step fit.
@@ -141,17 +149,25 @@ def _bound(
         return "-", 0.0
     if row.kind != "kernel" or not (row.flops or row.bytes):
         return "overhead", 0.0
+    own_weights = _weights(step)
     others = max(row.bytes - own_weights, 0)
     places = [(size / level.bytes_per_s, level.name) for size, level in (
         (min(own_weights, row.bytes), roof.level(all_weights)), (others, roof.level(others)))]
     moving_s = sum(seconds for seconds, _ in places)
-    computing_s = row.flops / roof.flops_per_s
+    computing_s = max(row.flops, 2 * _instructions(row, step)) / roof.flops_per_s
     if max(moving_s, computing_s) < _OVERHEAD_S:
         return "overhead", _OVERHEAD_S
     if computing_s >= moving_s:
         return "arithmetic", computing_s
     name = max(places)[1]
     return name if name == "memory" else f"memory ({name})", moving_s
+
+
+def _instructions(row: ProfileRow, step: object) -> float:
+    """Instructions of the step at the shape that was measured."""
+    if not isinstance(step, KernelStep):
+        return 0.0
+    return step.instructions * (row.flops / step.flops if step.flops else 1.0)
 
 
 def roof_of(limits: Limits, target: Target) -> Roof:

@@ -31,12 +31,19 @@ def profile(
 
     The limits are measured on this machine just before. 'bound by' names the one that the kernel
     meets first: arithmetic, the cache or memory that its data come from, or the overhead of a step.
-    'of bound' is the least time that this limit allows by the time it took. 'runner-up' is the
-    schedule that came second when the kernel was tuned. With '(the call itself)' the rows add up to
-    the time of a run.
+    'of bound' is the least time that this limit allows by the time it took. Arithmetic counts the
+    instructions of functions such as exp, too, so it may bind far from the peak of multiply-adds.
+    'runner-up' is the schedule that came second when the kernel was tuned. With '(the call itself)'
+    the rows add up to the time of a run.
     """
     from bessemer.bench.inputs import complete_inputs, parse_sizes, read_arrays, specs_of_bindings
-    from bessemer.bench.kernel_table import HEAD, call_row, kernel_rows, measure_roof
+    from bessemer.bench.kernel_table import (
+        HEAD,
+        call_row,
+        kernel_rows,
+        least_microseconds,
+        measure_roof,
+    )
     from bessemer.cli.loading import open_engine
 
     sizes = parse_sizes(shapes or [])
@@ -54,6 +61,7 @@ def profile(
             "peak_gflops": roof.flops_per_s / 1e9 if roof else None,
             "peak_gb_per_s": roof.bytes_per_s / 1e9 if roof else None, "kernels": rows[:-1],
             "call_us": measured.call_microseconds,
+            "limit_us": least_microseconds(rows) if roof else None,
         })
         return
     chosen: list[Any] = rows if in_order else sorted(rows, key=lambda row: -row.microseconds)
@@ -67,6 +75,9 @@ def profile(
         f"{flops / measured.total_microseconds / 1e3:.1f} GFLOP/s"
     )
     if roof is not None:
+        least = least_microseconds(rows)
+        print_text(f"the limits allow {least:.1f} us, "
+                   f"{100 * least / measured.total_microseconds:.0f} % of the run")
         caches = "".join(f", {each.name} {each.bytes_per_s / 1e9:.0f}" for each in roof.caches)
         print_text(f"measured limits: {roof.flops_per_s / 1e9:.1f} GFLOP/s; "
                    f"GB/s: memory {roof.bytes_per_s / 1e9:.1f}{caches}")

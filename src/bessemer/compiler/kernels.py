@@ -13,8 +13,6 @@ from bessemer.lower.loops import Function
 from bessemer.lower.lowering import split_stages
 from bessemer.schedule.rule import Scheduled, make_loops
 from bessemer.targets.target import Target
-from bessemer.te.expr import Load, Reduce
-from bessemer.te.walk import walk
 
 
 @dataclass(eq=False)
@@ -58,33 +56,3 @@ def compile_kernels(kernels: list[CompiledKernel], target: Target, cache: Object
     unique = {entry.symbol: entry.function for entry in kernels}
     with CompilePool(target, cache=cache) as pool:
         return compile_functions(list(unique.values()), pool, cache, on_done, extra)
-
-
-def kernel_flops(kernel: Kernel) -> int:
-    """Arithmetic operations of one run, counted from the expressions (a multiply-add is two)."""
-    total = 0
-    for stage in kernel.stages:
-        body = stage.body
-        assert body is not None
-        count = 1
-        for axis in (*stage.axes, *(body.axes if isinstance(body, Reduce) else ())):
-            count *= kernel.usual(axis.extent)
-        inner = body.body if isinstance(body, Reduce) else body
-        total += count * (_operations(inner) + isinstance(body, Reduce))
-    return total
-
-
-def _operations(expr: object) -> int:
-    """Floating-point operations of an expression; index arithmetic is not counted."""
-    total = 0
-    for node in walk(expr):  # type: ignore[arg-type]
-        if isinstance(node, Load) or not node.dtype.is_float:
-            continue
-        total += type(node).__name__ in ("Binary", "Unary")
-    return total
-
-
-def kernel_bytes(kernel: Kernel) -> int:
-    """Bytes of all operands: the traffic of one run with perfect caches."""
-    return sum(kernel.usual(operand.layout.count(operand.shape)) * operand.dtype.size_bytes
-               for operand in (*kernel.inputs, *kernel.outputs))

@@ -7,12 +7,13 @@ from typing import Any
 from bessemer.compiler.conditions import conditions_of
 from bessemer.compiler.constants import ConstantPool
 from bessemer.compiler.equal_groups import KernelMaker
-from bessemer.compiler.kernels import CompiledKernel, kernel_bytes, kernel_flops, name_symbols
+from bessemer.compiler.kernels import CompiledKernel, name_symbols
 from bessemer.compiler.nested import lower_bodies, without_bodies
 from bessemer.compiler.pad_rows import pad_rows
 from bessemer.compiler.residence import Residence, StepDraft
 from bessemer.compiler.symbols import Ranges, Symbols, formula
 from bessemer.compiler.tuning import Choose
+from bessemer.compiler.work import kernel_bytes, kernel_flops, kernel_instructions
 from bessemer.core.dtypes import f32
 from bessemer.core.shapes import Sym
 from bessemer.core.switches import SWITCHES
@@ -192,7 +193,8 @@ class _Lowering:
             kernel_bytes(entry.kernel), entry.scheduled.rule,
             f"{knobs}\n{entry.scheduled.text}".strip(), _shapes(draft.group), parallel,
             notes=(*map(str, draft.group.notes), *_runner_up(entry.scheduled)),
-            scalars=entry.function.symbols)
+            scalars=entry.function.symbols,
+            instructions=kernel_instructions(entry.kernel))
 
     def _shape_step(self, group: Group) -> ShapeStep:
         node, value = group.last, group.last.outputs[0]

@@ -83,7 +83,7 @@ _KERNEL = record(KernelStep, {
     "name": TEXT, "symbol": TEXT, "args": tuple_of(_BUFFER), "sources": _TEXTS,
     "flops": LARGE_COUNT, "bytes": LARGE_COUNT, "rule": TEXT, "schedule": TEXT, "shapes": TEXT,
     "parallel": FLAG, "barrier_after": FLAG, "notes": _TEXTS, "scalars": _TEXTS,
-    "work": tuple_of(_or_formula(LARGE_COUNT), 2),
+    "work": tuple_of(_or_formula(LARGE_COUNT), 2), "instructions": LARGE_COUNT,
 })
 
 

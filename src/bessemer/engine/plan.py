@@ -67,7 +67,8 @@ class KernelStep:
     formulas `scalars`, an i64 each. A step that is not `parallel` runs on one thread only, as
     piece 0 of 1. `barrier_after` False allows the next kernel to start before this one has
     finished; the two must be independent. `flops` and `bytes` count one run, of a symbolic plan at
-    the usual shape; `work` gives both as formulas (or nothing).
+    the usual shape; `work` gives both as formulas (or nothing). `instructions` are those of the
+    vector units, counted by elements of f32 (0: not known).
     """
 
     name: str
@@ -84,6 +85,7 @@ class KernelStep:
     notes: tuple[str, ...] = ()
     scalars: tuple[str, ...] = ()
     work: tuple[Extent, ...] = ()
+    instructions: int = 0
 
 
 @dataclass(frozen=True)
