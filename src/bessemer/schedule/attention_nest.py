@@ -112,15 +112,18 @@ class AttentionNest:
         return Axes(names, {axis.name: (0, axis.extent - 1) for axis in axes})
 
     def _pack(self) -> list[Stmt]:
-        """Queries to [d][query]."""
-        d = Var("d", i64)
+        """Queries to [d][query].
 
-        def copy(place: Expr) -> list[Stmt]:
-            axes = self._axes(self.parts.scores, (self._query(place), const(0, i64)), d)
-            return [Store(self.packed, (d, place), self.memory.expression(self.parts.q, axes))]
-
+        A vector of queries after the other: the lines of all rows of a block may lie in so few sets
+        of the first cache that they push each other out before the next d.
+        """
+        d, vector, lane = Var("d", i64), Var("q.v", i64), Var("q.l", i64)
+        place = vector * self.lanes + lane
+        axes = self._axes(self.parts.scores, (self._query(place), const(0, i64)), d)
+        copy = Store(self.packed, (d, place), self.memory.expression(self.parts.q, axes))
         lowest = const(extreme(f32, "max"), f32)
-        return [For(d, self.depth, "serial", self._lanes(copy)),
+        lines = [For(d, self.depth, "serial", [For(lane, self.lanes, "vector", [copy])])]
+        return [For(vector, self.count, "serial", list[Stmt](lines)),
                 *self._lanes(lambda place: [Store(self.top, (place,), lowest)])]
 
     def _score(self) -> list[Stmt]:
