@@ -161,16 +161,21 @@ class _Walker:
         return self.target.vector_bits // 32
 
     def _branch(self, stmt: If, place: _Place) -> None:
-        condition = stmt.condition
-        share = 1.0
-        if isinstance(condition, Binary) and condition.op == "==":
-            names = [v.name for v in walk(condition) if isinstance(v, Var)]
-            share = 1.0 / max([self.extents.get(name, 1) for name in names] or [1])
+        share = self._share(stmt.condition)
         self.block(stmt.body, replace(place, weight=place.weight * share,
                                       is_guarded=share == 1.0 or place.is_guarded))
         rest = 1.0 - share if stmt.otherwise else 0.0
         if rest:
             self.block(stmt.otherwise, replace(place, weight=place.weight * rest))
+
+    def _share(self, condition: Expr) -> float:
+        """How often a test holds: at one iteration, at all others, or always as far as known."""
+        if isinstance(condition, Unary) and condition.op == "not":
+            return 1.0 - self._share(condition.a)
+        if not isinstance(condition, Binary) or condition.op != "==":
+            return 1.0
+        names = [v.name for v in walk(condition) if isinstance(v, Var)]
+        return 1.0 / max([self.extents.get(name, 1) for name in names] or [1])
 
     def _alloc(self, buffer: Buffer) -> None:
         if buffer.scope == "register":
