@@ -190,7 +190,10 @@ def tanh(x: Expr) -> Expr:
 
 
 def _reduce_exp_of_minus(x: Expr) -> tuple[Expr, Expr]:
-    """Bits (i32) of _ROUND + n + 127, and r, with -x = n ln 2 + r, for x in -105 .. 88."""
+    """Bits (i32) of _ROUND + n + 127, and r, with -x = n ln 2 + r, for x in -105 .. 88.
+
+    Of -x, `_reduce_exp` takes an instruction more: EfficientNet-B0 1.6 % longer on Cascade Lake.
+    """
     shifted = x * (-1 / _LN2) + (_ROUND + 127)
     whole = shifted - (_ROUND + 127)
     return _bits(shifted), (-x - whole * _LN2_HIGH) - whole * _LN2_LOW

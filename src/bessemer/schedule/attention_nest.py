@@ -115,8 +115,8 @@ class AttentionNest:
         """Queries to [d][query].
 
         A vector of queries after the other: the lines of all rows of a block may lie in so few sets
-        of the first cache that they push each other out before the next d. Each d asks for a line
-        of the next vector's rows.
+        of the first cache that they push each other out before the next d. Each d asks for its
+        line of one of the next vector's rows.
         """
         d, vector, lane = Var("d", i64), Var("q.v", i64), Var("q.l", i64)
         place = vector * self.lanes + lane
@@ -124,9 +124,8 @@ class AttentionNest:
         copy = Store(self.packed, (d, place), self.memory.expression(self.parts.q, axes))
         lowest = const(extreme(f32, "max"), f32)
         later = self._query((vector + 1) * self.lanes + d % self.lanes)
-        column = d // self.lanes * (LINE_BYTES // f32.size_bytes)
         asked = self.memory.expression(self.parts.q, self._axes(
-            self.parts.scores, (later, const(0, i64)), column))
+            self.parts.scores, (later, const(0, i64)), d))
         assert isinstance(asked, Load)
         lines = [For(d, self.depth, "serial", [
             Prefetch(asked.tensor, asked.indices), For(lane, self.lanes, "vector", [copy])])]

@@ -17,10 +17,6 @@ class Bias:
     value: Expr
     totals: tuple[Expr, ...]
 
-    def known(self, total: Expr) -> dict[int, Expr]:
-        """What the expressions are, by identity, where the sum started from the value."""
-        return {id(expr): total for expr in self.totals}
-
 
 def bias_of(stage: Tensor, outputs: Sequence[Tensor]) -> Bias | None:
     """The bias of an f32 sum whose outputs read it only with that bias added; None without one.
@@ -29,16 +25,22 @@ def bias_of(stage: Tensor, outputs: Sequence[Tensor]) -> Bias | None:
     """
     body = stage.body
     if not isinstance(body, Reduce) or body.kind != "sum" or body.body.dtype != f32 \
-            or body.dtype != f32 or len(outputs) != 1 or outputs[0].body is None:
+            or body.dtype != f32 or len(outputs) != 1:
         return None
     (tensor,) = outputs
-    readers = [node for node in walk(tensor.body) if any(  # type: ignore[arg-type]
+    assert tensor.body is not None
+    readers = [node for node in walk(tensor.body) if any(
         isinstance(child, Load) and child.tensor is stage for child in node.children())]
     terms = [_term(node, stage) for node in readers]
     first = terms[0] if terms else None
     if first is None or any(term is None or not _same(term, first) for term in terms):
         return None
     return Bias(tensor, first, tuple(readers))
+
+
+def known_sums(stage: Tensor, bias: Bias | None, total: Expr) -> dict[int, Expr]:
+    """What the stage is, and that with its bias, by identity, once the sum is `total`."""
+    return {id(each): total for each in (stage, *(bias.totals if bias is not None else ()))}
 
 
 def _term(node: Expr, stage: Tensor) -> Load | None:

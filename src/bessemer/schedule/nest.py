@@ -13,7 +13,7 @@ from bessemer.lower.kernel import Operand, is_expensive, product_of_loads
 from bessemer.lower.loops import Buffer, For, If, Let, Stmt, Store, static
 from bessemer.schedule.accumulators import Accumulator
 from bessemer.schedule.ahead import asked_ahead
-from bessemer.schedule.bias import Bias, bias_of
+from bessemer.schedule.bias import Bias, bias_of, known_sums
 from bessemer.schedule.memory import Axes, Memory
 from bessemer.schedule.regions import Env, Regions
 from bessemer.schedule.schedule import Schedule
@@ -243,9 +243,7 @@ class Nest:
                 value = self.memory.expression(self.stage.body, axes)
             indices = tuple(axes.values[self.stage.axes[k].name] for k in kept)
             return [Store(buffer, indices, value)]
-        known = {} if value is None else {id(self.stage): value}
-        if value is not None and self.bias is not None:
-            known |= self.bias.known(value)
+        known = {} if value is None else known_sums(self.stage, self.bias, value)
         result: list[Stmt] = []
         for operand in self.outputs:
             tensor = operand.tensor

@@ -12,7 +12,7 @@ from typing import Any
 from bessemer.core.dtypes import f32, i64
 from bessemer.lower.kernel import is_expensive
 from bessemer.lower.loops import Alloc, Buffer, Fma, For, If, Let, Stmt, Store
-from bessemer.schedule.bias import Bias, bias_of
+from bessemer.schedule.bias import Bias, bias_of, known_sums
 from bessemer.schedule.memory import Axes, Memory
 from bessemer.schedule.rules.convolution import MOST_PLANES, balanced
 from bessemer.schedule.strip_parts import StripParts
@@ -160,7 +160,7 @@ class StripNest:
             return value
         assert middle.body is not None
         axes = self._axes(middle, (self.n, self._channel(v, lane), y, x))
-        return self.memory.expression(middle.body, axes, _known(first, self.first_bias, value))
+        return self.memory.expression(middle.body, axes, known_sums(first, self.first_bias, value))
 
     def _finish_row(self, row: Expr, y: Expr, left: int) -> list[Stmt]:
         """What follows the sums of a row, as a loop of its own: long formulas need registers."""
@@ -322,10 +322,5 @@ class StripNest:
         if result is not second:
             assert result.body is not None
             value = self.memory.expression(
-                result.body, axes, _known(second, self.second_bias, value))
+                result.body, axes, known_sums(second, self.second_bias, value))
         return self.memory.store(self.memory.kernel.outputs[0], axes, place, value)
-
-
-def _known(stage: Tensor, bias: Bias | None, value: Expr) -> dict[int, Expr]:
-    """What the sum of a stage, and that with its bias, are."""
-    return {id(stage): value} | (bias.known(value) if bias is not None else {})
