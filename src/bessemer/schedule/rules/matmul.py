@@ -24,6 +24,8 @@ from bessemer.te.tensor import IterVar, Tensor
 
 _MANY_ROWS = 128
 """So many rows pay for reading all weights."""
+_PASSING_BYTES = 768 << 10
+"""Room in the second cache for what is used once: blocks of weights, results."""
 
 
 def factors_of(kernel: Kernel, stage: Tensor) -> tuple[Load, Load] | None:
@@ -233,8 +235,13 @@ class _Size:
 
 
 def near_rows(depth: int, target: Target) -> int:
-    """Rows of the first factor that take half of the second cache."""
-    return min(512, target.l2_bytes // 2 // max(1, depth * 4))
+    """Rows of the first factor that stay in the second cache.
+
+    Weights and results pass through it too, and need no more room in a larger one. Measured with
+    2 MiB, 1024x3072x768: chunks of 104 and 128 rows take 0.94 of the time of 80.
+    """
+    room = max(target.l2_bytes // 2, target.l2_bytes - _PASSING_BYTES)
+    return min(512, room // max(1, depth * 4))
 
 
 def best_tile(size: _Size, target: Target) -> tuple[int, int]:
