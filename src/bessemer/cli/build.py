@@ -33,8 +33,8 @@ def build(
     target: Annotated[
         list[str] | None,
         typer.Option(
-            help="Hardware: host, x86-64-v2, x86-avx2, x86-avx512, aarch64-neon; repeat it for an "
-            "engine with several variants, of which the best is chosen when loading.",
+            help="Hardware: host, x86-64-v2, x86-avx2, x86-avx512, x86-amx, aarch64-neon; repeat "
+            "it for an engine with several variants, of which the best is chosen when loading.",
         ),
     ] = None,
     shapes: Shapes = None,

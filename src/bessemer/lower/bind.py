@@ -16,6 +16,7 @@ from bessemer.lower.loops import (
     Prefetch,
     Stmt,
     Store,
+    TileProduct,
 )
 from bessemer.te.expr import Expr, Load, SymbolVar, const
 from bessemer.te.walk import rewrite
@@ -87,3 +88,12 @@ class _Binder:
                 return Alloc(self.buffer(buffer))
             case Prefetch(buffer=buffer, indices=indices):
                 return Prefetch(self.buffer(buffer), tuple(map(self.expr, indices)))
+            case TileProduct(sums=sums, a=a, b=b):
+                return replace(
+                    stmt, sums=self.buffer(sums), sums_at=self.pair(stmt.sums_at),
+                    a=self.buffer(a), a_at=self.pair(stmt.a_at),
+                    b=self.buffer(b), b_at=self.pair(stmt.b_at))
+
+    def pair(self, at: tuple[Expr, Expr]) -> tuple[Expr, Expr]:
+        """The place of a tile."""
+        return self.expr(at[0]), self.expr(at[1])

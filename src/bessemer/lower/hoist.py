@@ -9,7 +9,18 @@ without its pass for this, cannot know that reading other memory is.
 
 from dataclasses import dataclass, field
 
-from bessemer.lower.loops import Alloc, Buffer, For, If, LaneReduce, Let, Stmt, Store, statements
+from bessemer.lower.loops import (
+    Alloc,
+    Buffer,
+    For,
+    If,
+    LaneReduce,
+    Let,
+    Stmt,
+    Store,
+    statements,
+    written,
+)
 from bessemer.te.expr import Expr, Load, Var
 
 
@@ -81,7 +92,7 @@ class _Hoister:
     def lightened(self, stmt: For) -> tuple[list[Stmt], list[Stmt]]:
         """What goes before a loop, and the loop's body without it."""
         inside = list(statements(stmt.body))
-        same = self.stored - {id(s.buffer) for s in inside if isinstance(s, Store)}
+        same = self.stored - written(stmt.body)
         if not same:
             return [], stmt.body
         loop = _Loop(

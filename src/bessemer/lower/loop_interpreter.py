@@ -16,6 +16,8 @@ from bessemer.core.dtypes import DType, boolean, f32, i64
 from bessemer.core.errors import VerifyError
 from bessemer.lower.loop_grids import MAX_GRID, grid_loops
 from bessemer.lower.loops import (
+    TILE_DEPTH,
+    TILE_SIDE,
     Alloc,
     Buffer,
     Fma,
@@ -26,6 +28,7 @@ from bessemer.lower.loops import (
     Let,
     Stmt,
     Store,
+    TileProduct,
     statement_text,
     static,
 )
@@ -112,6 +115,31 @@ class _Machine:
                 case Alloc(buffer=buffer):
                     self.memory[id(buffer)] = np.full(
                         buffer.count, _poison(buffer.dtype), buffer.dtype.numpy)
+                case TileProduct():
+                    self.multiply_tiles(stmt)
+
+    def multiply_tiles(self, stmt: TileProduct) -> None:
+        """All products in the order of the machine: step by step, part by part."""
+        a = self.tiles(stmt.a, stmt.a_at, (stmt.rows, stmt.steps)).astype(np.float32)
+        b = self.tiles(stmt.b, stmt.b_at, (stmt.columns, stmt.steps)).astype(np.float32)
+        b = b.reshape(*b.shape[:3], TILE_DEPTH // 2, TILE_SIDE, 2).swapaxes(4, 5)
+        b = b.reshape(*b.shape[:3], TILE_DEPTH, TILE_SIDE)
+        sums = self.tiles(stmt.sums, stmt.sums_at, (stmt.rows, stmt.columns))
+        total = np.zeros_like(sums) if stmt.is_first else sums.copy()
+        for step in range(stmt.steps):
+            for i, j in stmt.terms:
+                total += a[:, None, step, i] @ b[None, :, step, j]
+        sums[...] = total
+
+    def tiles(self, buffer: Buffer, at: tuple[Expr, Expr], counts: tuple[int, int]) -> Array:
+        """The tiles from one place on, as a view."""
+        whole = self.memory[id(buffer)][:buffer.count].reshape(static(buffer.shape))
+        places = [self.code(index)() for index in at]
+        for place, count, size in zip(places, counts, whole.shape, strict=False):
+            if not 0 <= place <= size - count:
+                raise self.error(f"tiles of {buffer.name}{list(buffer.shape)} at {places}")
+        (first, second), (rows, columns) = places, counts
+        return whole[first:first + rows, second:second + columns]
 
     def bind(self, name: str, value: Any) -> None:
         """Gives a variable its value."""

@@ -20,6 +20,7 @@ from bessemer.lower.loops import (
     Prefetch,
     Stmt,
     Store,
+    TileProduct,
     dense_strides,
 )
 from bessemer.te.expr import Expr, SymbolVar, Var
@@ -32,6 +33,9 @@ _FOR = re.compile(rf"for (?P<name>{_NAME}) in (?P<extent>\S+)(?: (?P<kind>\w+))?
 _IF = re.compile(r"if (?P<condition>.*):$")
 _ALLOC = re.compile(r"alloc (?P<buffer>.*)$")
 _PREFETCH = re.compile(rf"prefetch (?P<place>{_NAME}\[.*)$")
+_TILES = re.compile(
+    r"tiles (?P<start>first|more) (?P<rows>\d+) x (?P<columns>\d+) x (?P<steps>\d+): "
+    r"(?P<places>.*)$")
 _STORE = re.compile(rf"(?P<name>{_NAME})\[")
 _LET = re.compile(rf"(?P<name>{_NAME}) = (?P<value>.*)$")
 _NUMBERS = r"\[(?P<{}>[^\[\]]*)\]"
@@ -175,6 +179,8 @@ class _Reader:
             parser.end()
             self.at += 1
             return Prefetch(buffer, indices)
+        if match := _TILES.match(line):
+            return self.tiles(match)
         if _STORE.match(line):
             return self.store(line)
         if match := _LET.match(line):
@@ -207,6 +213,27 @@ class _Reader:
         parser.end()
         self.at += 1
         return Store(buffer, indices, value)
+
+    def tiles(self, match: re.Match[str]) -> TileProduct:
+        parser = self.parser(match["places"])
+
+        def place() -> tuple[Buffer, tuple[Expr, Expr]]:
+            buffer: Buffer = parser.tensor(parser.take()[1])
+            indices, _ = parser.indices()
+            if len(indices) != 2:
+                raise parser.error("a tile has two indices")
+            return buffer, (indices[0], indices[1])
+
+        sums = place()
+        parser.expect(",")
+        a = place()
+        parser.expect(",")
+        b = place()
+        parser.end()
+        self.at += 1
+        rows, columns, steps = (int(match[name]) for name in ("rows", "columns", "steps"))
+        return TileProduct(*sums, *a, *b, rows, columns, steps,
+                           match["start"] == "first")
 
     def expression(self, text: str) -> Expr:
         parser = self.parser(text)

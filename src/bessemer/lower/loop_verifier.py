@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 
 from bessemer.core.bounds import Bound, at_most, less
-from bessemer.core.dtypes import boolean, i64
+from bessemer.core.dtypes import bf16, boolean, f32, i64
 from bessemer.core.errors import VerifyError
-from bessemer.core.shapes import Dim, Sym
+from bessemer.core.shapes import Dim, Sym, is_static
 from bessemer.lower.affine import Range, holds, linear
 from bessemer.lower.loops import (
+    TILE_DEPTH,
+    TILE_SIDE,
     Alloc,
     Buffer,
     Fma,
@@ -19,6 +21,7 @@ from bessemer.lower.loops import (
     Prefetch,
     Stmt,
     Store,
+    TileProduct,
     statement_text,
 )
 from bessemer.te.expr import COMPARISONS, Binary, Const, Expr, Load, Select, SymbolVar, Var
@@ -97,6 +100,8 @@ class _Checker:
                     self.branch(stmt)
                 case Prefetch(buffer=buffer, indices=indices):
                     self.prefetch(buffer, indices)
+                case TileProduct():
+                    self.tiles(stmt)
                 case Alloc(buffer=buffer):
                     if buffer.scope == "global":
                         self.fault(f"{buffer.name} is allocated with scope global")
@@ -157,6 +162,28 @@ class _Checker:
             self.fault(f"{buffer.name} has rank {len(buffer.shape)}, got {len(indices)} indices")
         for index in indices:
             self.expression(index)
+
+    def tiles(self, stmt: TileProduct) -> None:
+        """All tiles of a product are inside of their buffers, which have the right shapes."""
+        for buffer, at, counts, dtype in (
+                (stmt.sums, stmt.sums_at, (stmt.rows, stmt.columns), f32),
+                (stmt.a, stmt.a_at, (stmt.rows, stmt.steps), bf16),
+                (stmt.b, stmt.b_at, (stmt.columns, stmt.steps), bf16)):
+            tail = (TILE_SIDE, TILE_SIDE) if dtype == f32 else \
+                (stmt.a.shape[2], TILE_SIDE, TILE_DEPTH)
+            if self.buffers.get(buffer.name) is not buffer or buffer.dtype != dtype \
+                    or buffer.shape[2:] != tail or not is_static(buffer.shape):
+                self.fault(f"{buffer} is no buffer of tiles of {dtype}[{','.join(map(str, tail))}]")
+                continue
+            for position, (index, count) in enumerate(zip(at, counts, strict=True)):
+                self.expression(index)
+                for first in (index, index + (count - 1)):
+                    self.bounds(buffer, position, first, buffer.shape[position], "used",
+                                bool(self.guards))
+        if stmt.sums.scope != "stack":
+            self.fault(f"{stmt.sums.name} is no scratch memory")
+        if not (0 < stmt.rows <= 2 and 0 < stmt.columns <= 2 and stmt.steps > 0):
+            self.fault("products of tiles have one or two rows and columns, and some steps")
 
     # -- expressions ----------------------------------------------------------------------------
 

@@ -167,7 +167,46 @@ class Prefetch:
     indices: tuple[Expr, ...]
 
 
-Stmt = For | Let | Store | If | Alloc | Prefetch
+TILE_SIDE = 16
+"""Rows and columns of a tile of sums."""
+TILE_DEPTH = 32
+"""Steps of the sum that one product of tiles takes."""
+
+
+@dataclass(eq=False)
+class TileProduct:
+    """Products of tiles in the processor's matrix unit, summed in f32.
+
+    sums[r + i, c + j] += the sum over `steps` of a[t + i] b[u + j], for i below `rows` and j below
+    `columns`; with `is_first` the sums start from zero. `sums` is f32 scratch [.., .., 16, 16].
+    `a` and `b` are bf16 [tiles, steps, parts, 16, 32]: 16 rows of 32 steps, and 16 pairs of steps
+    of 16 columns. Each number is the sum of its parts, of falling size; of their products those
+    are taken whose parts' numbers add up to less than the number of parts.
+    """
+
+    sums: Buffer
+    sums_at: tuple[Expr, Expr]
+    a: Buffer
+    a_at: tuple[Expr, Expr]
+    b: Buffer
+    b_at: tuple[Expr, Expr]
+    rows: int
+    columns: int
+    steps: int
+    is_first: bool
+
+    @property
+    def terms(self) -> list[tuple[int, int]]:
+        """Which part of a is multiplied with which of b; neighbours have one of them in common."""
+        parts = static(self.a.shape)[2]
+        result: list[tuple[int, int]] = []
+        for i in reversed(range(parts)):
+            last = result[-1][1] if result else 0
+            result += [(i, j) for j in sorted(range(parts - i), key=lambda j: j != last)]
+        return result
+
+
+Stmt = For | Let | Store | If | Alloc | Prefetch | TileProduct
 
 
 @dataclass(eq=False)
@@ -214,6 +253,15 @@ def _lines(body: list[Stmt], depth: int) -> Iterator[str]:
                 yield f"{pad}alloc {buffer}"
             case Prefetch(buffer=buffer, indices=indices):
                 yield f"{pad}prefetch {buffer.name}[{', '.join(map(text, indices))}]"
+            case TileProduct():
+                yield pad + _tile_text(stmt)
+
+
+def _tile_text(stmt: TileProduct) -> str:
+    sums, a, b = (f"{buffer.name}[{', '.join(map(text, at))}]" for buffer, at in (
+        (stmt.sums, stmt.sums_at), (stmt.a, stmt.a_at), (stmt.b, stmt.b_at)))
+    start = "first" if stmt.is_first else "more"
+    return f"tiles {start} {stmt.rows} x {stmt.columns} x {stmt.steps}: {sums}, {a}, {b}"
 
 
 def statement_text(stmt: Stmt) -> str:
@@ -232,6 +280,12 @@ def statements(body: list[Stmt]) -> Iterator[Stmt]:
             yield from statements(stmt.otherwise)
 
 
+def written(body: list[Stmt]) -> set[int]:
+    """The buffers that the statements write, by identity."""
+    return {id(stmt.buffer if isinstance(stmt, Store) else stmt.sums) for stmt in statements(body)
+            if isinstance(stmt, Store | TileProduct)}
+
+
 def expressions(body: list[Stmt]) -> Iterator[Expr]:
     """Every expression tree of the statements."""
     for stmt in statements(body):
@@ -240,6 +294,8 @@ def expressions(body: list[Stmt]) -> Iterator[Expr]:
             yield stmt.value
         elif isinstance(stmt, Prefetch):
             yield from stmt.indices
+        elif isinstance(stmt, TileProduct):
+            yield from (*stmt.sums_at, *stmt.a_at, *stmt.b_at)
         elif isinstance(stmt, Let):
             yield stmt.value
         elif isinstance(stmt, If):

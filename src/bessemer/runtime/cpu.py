@@ -6,6 +6,8 @@ import os
 import platform
 from collections.abc import Iterable
 
+from bessemer.core.tiles import is_allowed
+
 _PathLike = str | os.PathLike[str]
 
 # LLVM's names where /proc/cpuinfo has others; compared without '_', '-' and '.'.
@@ -44,8 +46,9 @@ def cpu_features(path: str = "/proc/cpuinfo") -> frozenset[str]:
 
 
 def missing_features(required: Iterable[str]) -> list[str]:
-    """Those of the required features that this machine lacks."""
-    return [name for name in required if _plain(name) not in cpu_features()]
+    """Those of the required features that this machine lacks, or refuses to this process."""
+    return [name for name in required
+            if _plain(name) not in cpu_features() or not is_allowed(name)]
 
 
 def _read(path: _PathLike) -> str:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from bessemer.core.errors import TargetError
+from bessemer.core.tiles import is_allowed
 from bessemer.targets.target import TARGETS, Target
 
 _CPUINFO = Path("/proc/cpuinfo")
@@ -37,7 +38,7 @@ def missing_flags(target: Target) -> tuple[str, ...]:
     if platform.machine() != target.architecture:
         return (target.architecture,)
     have = cpu_flags()
-    return tuple(flag for flag in target.requires if flag not in have)
+    return tuple(flag for flag in target.requires if flag not in have or not is_allowed(flag))
 
 
 def check_runs_here(target: Target) -> None:

@@ -27,6 +27,8 @@ class Target:
     l3_bytes: int
     cores: int
     requires: tuple[str, ...]
+    has_matrix_unit: bool = False
+    """It multiplies tiles of bf16 and sums in f32 (AMX)."""
 
     @property
     def architecture(self) -> str:

@@ -11,11 +11,27 @@ from dataclasses import dataclass, field, replace
 from bessemer.core.shapes import Dim, usual
 from bessemer.lower.affine import plain_form
 from bessemer.lower.kernel import EXPENSIVE
-from bessemer.lower.loops import Alloc, Buffer, Fma, For, Function, If, Let, Stmt, Store
+from bessemer.lower.loops import (
+    TILE_SIDE,
+    Alloc,
+    Buffer,
+    Fma,
+    For,
+    Function,
+    If,
+    Let,
+    Stmt,
+    Store,
+    TileProduct,
+    static,
+)
 from bessemer.targets.target import Target
 from bessemer.te.expr import Binary, Cast, Const, Expr, Load, Select, Unary, Var, binary
 from bessemer.te.walk import walk
 from bessemer.tune.traffic import Access, Loop, Touched, buffer_bytes, missed
+
+_TILE_FMAS = 32
+"""Multiply-adds of vectors that take as long as one product of tiles: 16 cycles."""
 
 
 @dataclass
@@ -102,6 +118,8 @@ class _Walker:
                 self._alloc(stmt.buffer)
             elif isinstance(stmt, Store):
                 self._store(stmt, place)
+            elif isinstance(stmt, TileProduct):
+                self._tiles(stmt, place)
 
     def _loop(self, stmt: For, place: _Place) -> None:
         whole = self.extent(stmt.extent)
@@ -212,6 +230,41 @@ class _Walker:
             counts.chains = math.prod(lp.extent for lp in unrolled if lp.var in moving)
             serial = [loop.extent for loop in place.loops if loop.is_loop]
             counts.depth = serial[-1] if serial else 1
+
+    def _tiles(self, stmt: TileProduct, place: _Place) -> None:
+        """Products of tiles as the multiply-adds that take as long, and the lines they read."""
+        counts, cells = self.counts, stmt.rows * stmt.columns
+        products = float(cells * stmt.steps * len(stmt.terms))
+        counts.fma += products * _TILE_FMAS * place.weight
+        counts.code += (cells + stmt.rows + stmt.columns) * len(stmt.terms) * place.copies
+        counts.turns += stmt.steps * place.weight
+        for buffer, at, tiles in ((stmt.a, stmt.a_at, stmt.rows), (stmt.b, stmt.b_at, stmt.columns),
+                                  (stmt.sums, stmt.sums_at, stmt.rows)):
+            shape, strides = static(buffer.shape), static(buffer.strides)
+            lines = stmt.columns * TILE_SIDE if buffer is stmt.sums else \
+                stmt.steps * math.prod(shape[2:4])
+            steps = {name: step for index, stride in zip(at, strides, strict=False)
+                     for name, step in self._tile_steps(index, stride, place).items()}
+            self._lines(buffer, tiles, lines, steps, place)
+        if products * _TILE_FMAS * place.weight > self._most:
+            self._most = products * _TILE_FMAS * place.weight
+            counts.chains, counts.depth = float(cells * TILE_SIDE), float(stmt.steps)
+
+    def _tile_steps(self, index: Expr, stride: int, place: _Place) -> dict[str, int]:
+        form = self._form(index) or {}
+        return {loop.var: form[loop.var] * stride for loop in place.loops if loop.var in form}
+
+    def _lines(self, buffer: Buffer, tiles: int, lines: int, steps: dict[str, int], place: _Place
+               ) -> None:
+        """Adds an access to so many lines of so many tiles."""
+        row, line = (Loop(f"{buffer.name}.{name}", extent, "serial")
+                     for name, extent in (("tile", tiles), ("line", lines)))
+        width = self.target.vector_bytes // buffer.dtype.size_bytes
+        inner = {**steps, row.var: static(buffer.strides)[0], line.var: width}
+        line.accesses.append(Access(buffer, frozenset(inner), inner, buffer_bytes(buffer)))
+        row.children.append(line)
+        (place.loops[-1] if place.loops else self.root).children.append(row)
+        self.counts.vector_loads += tiles * lines * place.weight
 
     def _access(self, buffer: Buffer, indices: tuple[Expr, ...], place: _Place, is_store: bool
                 ) -> None:

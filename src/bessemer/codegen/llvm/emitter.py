@@ -2,6 +2,7 @@
 
 import itertools
 
+from bessemer.codegen.llvm import matrix_unit
 from bessemer.codegen.llvm.expressions import ExpressionEmitter, Scope
 from bessemer.codegen.llvm.interleave import interleaved
 from bessemer.codegen.llvm.types import computed, stored
@@ -21,8 +22,10 @@ from bessemer.lower.loops import (
     Prefetch,
     Stmt,
     Store,
+    TileProduct,
     expressions,
     statements,
+    written,
 )
 from bessemer.targets.target import Target
 from bessemer.te.expr import Binary, Expr, Var
@@ -52,7 +55,12 @@ class _FunctionEmitter(ExpressionEmitter):
 
     def text(self) -> str:
         """The function pair as text."""
+        uses_tiles = any(isinstance(s, TileProduct) for s in statements(self.function.body))
+        if uses_tiles:
+            matrix_unit.configure(self)
         self.block(self.function.body)
+        if uses_tiles:
+            matrix_unit.release(self)
         scope = self.scopes[0]
         shared = set(self.function.notes.get("aliased", ()))
         buffers, symbols = len(self.function.params), len(self.function.symbols)
@@ -98,6 +106,9 @@ class _FunctionEmitter(ExpressionEmitter):
                     self.memo.clear()
                     scalar, _, _ = self.split_lane(self.address(buffer, indices))
                     self.math.prefetch(self.pointer(buffer, scalar), 0)
+                case TileProduct():
+                    self.memo.clear()
+                    matrix_unit.emit_tile_product(self, stmt)
 
     def let(self, var: Var, value: Expr) -> None:
         """Names an index value."""
@@ -294,6 +305,6 @@ def _is_costly(loop: For) -> bool:
 
 def _reads_what_it_writes(loop: For) -> bool:
     """True if an iteration may read what another one wrote."""
-    written = {id(stmt.buffer) for stmt in statements(loop.body) if isinstance(stmt, Store)}
-    return any(id(load.tensor) in written
+    changed = written(loop.body)
+    return any(id(load.tensor) in changed
                for expr in expressions(loop.body) for load in loads(expr))

@@ -26,7 +26,7 @@ from bessemer.lower.affine import (
     plain_form,
     times_dim,
 )
-from bessemer.lower.loops import Buffer, Fma, Function, LaneReduce, Store, statements, static
+from bessemer.lower.loops import Buffer, Fma, Function, LaneReduce, static, written
 from bessemer.targets.target import Target
 from bessemer.te.expr import Binary, Bitcast, Cast, Const, Expr, Load, Select, Unary, Var
 from bessemer.te.walk import walk
@@ -60,6 +60,7 @@ class ExpressionEmitter:
 
     def __init__(self, function: Function, target: Target) -> None:
         self.function = function
+        self.target = target
         self.scopes = [Scope()]
         self.ranges: dict[str, Range] = {}
         # variable or symbol -> SSA name, scope depth
@@ -71,7 +72,7 @@ class ExpressionEmitter:
         self.prefetch = {id(function.params[k]): ahead
                          for k, ahead in function.notes.get("prefetch", ())}
         self.pointers = {id(b): f"%p{k}" for k, b in enumerate(function.params)}
-        self.written = {id(s.buffer) for s in statements(function.body) if isinstance(s, Store)}
+        self.written = written(function.body)
         self.counter = 0
         # The expression is held, so that its id stays its own.
         self.memo: dict[tuple[int, tuple[str, ...]], tuple[Expr, Val]] = {}

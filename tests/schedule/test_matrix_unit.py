@@ -1,0 +1,291 @@
+"""Products by the matrix unit: over its space, on odd sizes, interpreted and, where it is, run."""
+
+import itertools
+import random
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "codegen"))
+from kernel_runner import run_kernel
+from test_rules import product, transposed_product
+
+from bessemer import build, te
+from bessemer.codegen.llvm.emit import emit_assembly
+from bessemer.codegen.llvm.emitter import module_text
+from bessemer.core.dtypes import bf16, f32, i64
+from bessemer.core.errors import CodegenError, ScheduleError, VerifyError
+from bessemer.ir.graph import Graph
+from bessemer.ir.types import TensorType
+from bessemer.lower.collapse import simplify_axes
+from bessemer.lower.kernel import inline_stages
+from bessemer.lower.loop_interpreter import buffer_extent, run_function
+from bessemer.lower.loop_parser import parse_function
+from bessemer.lower.loop_verifier import verify_function
+from bessemer.lower.loops import (
+    TILE_DEPTH,
+    TILE_SIDE,
+    Alloc,
+    Buffer,
+    Function,
+    TileProduct,
+    statements,
+)
+from bessemer.ops.matmul import MatMul
+from bessemer.runtime.cpu import missing_features
+from bessemer.schedule.rule import RULES, applicable_rules, make_loops
+from bessemer.schedule.tile_nest import PARTS, pack_tiles, split_parts
+from bessemer.targets import get_target
+from bessemer.te.expr import const
+
+AMX = replace(get_target("x86-amx"), cores=2)
+NAME = "matrix_unit"
+needs_amx = pytest.mark.skipif(bool(missing_features(AMX.requires)),
+                               reason="this machine has no matrix unit, or refuses it")
+CASES = {
+    "whole tiles": lambda: product(64, 96, 64),
+    "odd": lambda: product(61, 97, 100, with_bias=True),
+    "one pair of rows": lambda: product(49, 64, 65),
+    "batch": lambda: product(50, 70, 67, batch=(3,)),
+    "transposed": lambda: transposed_product(83, 81, 130),
+    "deep": lambda: product(80, 66, 330),
+}
+
+
+def kernel_of(case):
+    return simplify_axes(inline_stages(CASES[case]()))
+
+
+def points(kernel, count):
+    """Sampled knobs, the default first."""
+    space = RULES.get(NAME)().space(kernel, AMX)
+    every = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
+    random.Random(0).shuffle(every)
+    return [{}, *every[:count]]
+
+
+def inputs_of(kernel):
+    rng = np.random.default_rng(3)
+    return {o.tensor: o.constant if o.constant is not None
+            else rng.standard_normal(o.shape).astype(np.float32) for o in kernel.inputs}
+
+
+def interpreted(scheduled, kernel, arrays, threads=1):
+    """The outputs by the meaning of the loops."""
+    outputs = {id(o.tensor): o for o in kernel.outputs}
+    flat = []
+    for operand, buffer in zip(scheduled.operands, scheduled.function.params, strict=True):
+        data = np.full(buffer_extent(buffer), 7, operand.dtype.numpy)
+        if id(operand.tensor) not in outputs:
+            data[:] = np.ascontiguousarray(arrays.get(operand.tensor, operand.constant)).ravel()
+        flat.append(data)
+    run_function(scheduled.function, flat, threads=threads)
+    return [data.reshape(operand.shape) for operand, data in zip(
+        scheduled.operands, flat, strict=True) if id(operand.tensor) in outputs]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_its_loops_mean_the_product(case):
+    for knobs in points(kernel_of(case), 3):
+        kernel = kernel_of(case)
+        arrays = inputs_of(kernel)
+        (wanted,) = te.evaluate(tuple(o.tensor for o in kernel.outputs), arrays)
+        try:
+            scheduled = make_loops(kernel, AMX, "kernel", NAME, knobs)
+        except ScheduleError:
+            assert knobs, "the default must fit"
+            continue
+        for threads in (1, 3):
+            (got,) = interpreted(scheduled, kernel, arrays, threads)
+            np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=2e-5, err_msg=str(knobs))
+
+
+@needs_amx
+@pytest.mark.parametrize("case", CASES)
+def test_machine_code_over_its_space(case):
+    for knobs in points(kernel_of(case), 8):
+        kernel = kernel_of(case)
+        arrays = inputs_of(kernel)
+        (wanted,) = te.evaluate(tuple(o.tensor for o in kernel.outputs), arrays)
+        for threads in (1, 3):
+            (got,) = run_kernel(kernel, arrays, AMX, NAME, knobs, threads)
+            np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=2e-5, err_msg=str(knobs))
+
+
+@needs_amx
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_machine_code_over_its_whole_space(case):
+    for knobs in points(kernel_of(case), 10_000):
+        kernel = kernel_of(case)
+        arrays = inputs_of(kernel)
+        (wanted,) = te.evaluate(tuple(o.tensor for o in kernel.outputs), arrays)
+        (got,) = run_kernel(kernel, arrays, AMX, NAME, knobs, 2)
+        np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=2e-5, err_msg=str(knobs))
+
+
+def test_three_parts_are_the_number():
+    values = np.random.default_rng(0).standard_normal(10_000).astype(np.float32)
+    values = np.concatenate([values, values * np.float32(1e30), values * np.float32(1e-25),
+                             np.float32([0.0, -0.0, 1.0, np.finfo(np.float32).max])])
+    parts = split_parts(values)
+    assert len(parts) == PARTS
+    assert all(part.dtype == bf16.numpy for part in parts)
+    assert np.array_equal(sum(part.astype(np.float64) for part in parts), values)
+
+
+def test_packed_weights_are_pairs_of_steps_by_columns():
+    weights = np.arange(40 * 20, dtype=np.float32).reshape(40, 20)  # 8 bits are not enough
+    packed = pack_tiles(weights, 2, 2)
+    assert packed.shape == (2, 2, PARTS, TILE_SIDE, TILE_DEPTH)
+    whole = packed.astype(np.float32).sum(axis=2)
+    for k, n in ((0, 0), (1, 0), (33, 19), (39, 7)):
+        step, inside = divmod(k, TILE_DEPTH)
+        tile, column = divmod(n, TILE_SIDE)
+        assert whole[tile, step, inside // 2, 2 * column + inside % 2] == weights[k, n]
+    assert not whole[1, :, :, 2 * 4:].any()  # no columns from 20 on
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-10, 1e10])
+@pytest.mark.parametrize("depth", [64, 770])
+def test_errors_are_those_of_f32(scale, depth):
+    rng = np.random.default_rng(5)
+    a = rng.standard_normal((16, depth)).astype(np.float32) * np.float32(scale)
+    b = rng.standard_normal((depth, 16)).astype(np.float32)
+    wanted = a.astype(np.float64) @ b
+    parts = [part.astype(np.float32) for part in split_parts(a)]
+    others = [part.astype(np.float32) for part in split_parts(b)]
+    got = sum(parts[i] @ others[j] for i in range(PARTS) for j in range(PARTS - i))
+    largest = np.abs(wanted).max()
+    assert np.abs(got - wanted).max() / largest < 2e-6
+    assert np.abs(got - wanted).max() < 4 * np.abs(a @ b - wanted).max()
+
+
+def network(rows=96, columns=80):
+    rng = np.random.default_rng(7)
+    graph = Graph("net")
+    x = graph.add_input("x", TensorType(f32, (rows, 128)))
+    w = graph.add_constant("w", rng.standard_normal((128, columns)).astype(np.float32))
+    graph.outputs.append(graph.add_node(MatMul(), [x, w], name="product").output)
+    return graph, {"x": rng.standard_normal((rows, 128)).astype(np.float32)}
+
+
+def rules_of(engine):
+    return [getattr(step, "rule", "") for step in engine.plan.steps]
+
+
+def test_an_engine_names_the_rule_and_can_do_without():
+    graph, _ = network()
+    engine = build(graph, target="x86-amx")
+    assert NAME in rules_of(engine)
+    assert NAME not in rules_of(build(graph, target="x86-amx", disable=[NAME]))
+    assert NAME not in rules_of(build(graph, target="x86-avx512"))
+
+
+@needs_amx
+def test_results_do_not_depend_on_the_number_of_threads():
+    graph, inputs = network()
+    results = [next(iter(build(graph, target="x86-amx", threads=n).run(inputs).values()))
+               for n in (1, 2, 3)]
+    for other in results[1:]:
+        assert np.array_equal(results[0], other)
+
+
+@needs_amx
+def test_an_infinite_input_spoils_its_row_only():
+    graph, inputs = network()
+    engine = build(graph, target="x86-amx")
+    (clean,) = engine.run(inputs).values()
+    inputs["x"][5, 3], inputs["x"][9, 0] = np.inf, np.nan
+    (got,) = engine.run(inputs).values()
+    assert np.isnan(got[9]).all()
+    assert not np.isfinite(got[5]).any()
+    others = [row for row in range(96) if row not in (5, 9)]
+    assert np.array_equal(got[others], clean[others])
+
+
+@needs_amx
+def test_an_engine_asks_for_permission_in_a_new_process(tmp_path):
+    graph, inputs = network()
+    engine = build(graph, target="x86-amx")
+    engine.save(tmp_path / "net.plan")
+    np.save(tmp_path / "x.npy", inputs["x"])
+    source = ("import sys, bessemer, numpy as np; e = bessemer.load(sys.argv[1]); "
+              "y, = e.run({'x': np.load(sys.argv[2])}).values(); np.save(sys.argv[3], y)")
+    subprocess.run([sys.executable, "-c", source, *(
+        str(tmp_path / name) for name in ("net.plan", "x.npy", "y.npy"))], check=True)
+    (wanted,) = engine.run(inputs).values()
+    assert np.array_equal(np.load(tmp_path / "y.npy"), wanted)
+
+
+def test_what_it_refuses():
+    rule = RULES.get(NAME)()
+    assert "matrix unit" in rule.matches(kernel_of("odd"), get_target("x86-avx512"))
+    assert "small" in rule.matches(product(8, 64, 64), AMX)
+    assert "small" in rule.matches(product(64, 20, 64), AMX)
+    assert "no constant" in rule.matches(product(64, 64, 64, constant=False), AMX)
+    kernel = kernel_of("whole tiles")
+    weights = next(o for o in kernel.inputs if o.constant is not None)
+    weights.constant[3, 3] = np.inf
+    assert "finite" in rule.matches(kernel, AMX)
+
+
+def test_it_comes_first_where_it_applies():
+    assert applicable_rules(kernel_of("odd"), AMX)[0][0].name == NAME
+
+
+def test_scratch_that_does_not_fit_is_an_error():
+    with pytest.raises(ScheduleError, match="bytes of scratch"):
+        make_loops(simplify_axes(inline_stages(product(512, 64, 4096))), AMX, "k", NAME,
+                   {"chunk": 256, "block": 128})
+
+
+def test_machine_code_has_tiles_and_other_targets_cannot():
+    function = make_loops(kernel_of("odd"), AMX, "kernel", NAME).function
+    text = emit_assembly(module_text([function], AMX), AMX)
+    for word in ("ldtilecfg", "tdpbf16ps", "tileloadd", "tilestored", "tilerelease"):
+        assert word in text
+    with pytest.raises(CodegenError, match="cannot multiply tiles"):
+        module_text([function], get_target("x86-avx512"))
+
+
+def test_loops_are_read_back():
+    for case in ("odd", "deep"):
+        function = make_loops(kernel_of(case), AMX, "kernel", NAME).function
+        assert any(isinstance(stmt, TileProduct) for stmt in statements(function.body))
+        assert str(parse_function(str(function))) == str(function)
+
+
+def tile_function(**changes):
+    """One product of tiles of scratch memory."""
+    sums = Buffer.dense("sums", f32, (2, 2, TILE_SIDE, TILE_SIDE), "stack")
+    a, b = (Buffer.dense(name, bf16, (2, 3, PARTS, TILE_SIDE, TILE_DEPTH), "stack")
+            for name in ("a", "b"))
+    zero = const(0, i64)
+    stmt = TileProduct(sums, (zero, zero), a, (zero, zero), b, (zero, zero), 2, 2, 3, True)
+    return Function("k", (), [Alloc(sums), Alloc(a), Alloc(b), replace(stmt, **changes)])
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"steps": 4}, "outside 0..2"),
+    ({"a_at": (const(1, i64), const(0, i64))}, "outside 0..1"),
+    ({"rows": 3}, "one or two rows"),
+    ({"a": Buffer.dense("a", bf16, (2, 3, PARTS, TILE_SIDE, TILE_DEPTH), "stack")}, "no buffer of"),
+    ({"b": Buffer.dense("b", f32, (2, 3, PARTS, TILE_SIDE, TILE_DEPTH), "stack")}, "no buffer of"),
+])
+def test_unsound_products_are_refused(changes, message):
+    verify_function(tile_function())
+    with pytest.raises(VerifyError, match=message):
+        verify_function(tile_function(**changes))
+
+
+def test_every_product_of_parts_comes_once():
+    (stmt,) = (s for s in tile_function().body if isinstance(s, TileProduct))
+    assert sorted(stmt.terms) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2, 0)]
+    changes = sum((a != c) + (b != d) for (a, b), (c, d) in itertools.pairwise(stmt.terms))
+    assert changes == len(stmt.terms) - 1
