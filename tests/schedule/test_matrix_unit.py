@@ -39,7 +39,7 @@ from bessemer.lower.loops import (
 from bessemer.ops.matmul import MatMul
 from bessemer.runtime.cpu import missing_features
 from bessemer.schedule.rule import RULES, applicable_rules, make_loops
-from bessemer.schedule.tile_nest import PARTS, pack_tiles, split_parts
+from bessemer.schedule.tile_nest import PARTS, pack_tiles
 from bessemer.targets import get_target
 from bessemer.te.expr import const
 
@@ -129,26 +129,30 @@ def test_machine_code_over_its_whole_space(case):
         np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=2e-5, err_msg=str(knobs))
 
 
-def test_three_parts_are_the_number():
-    values = np.random.default_rng(0).standard_normal(10_000).astype(np.float32)
-    values = np.concatenate([values, values * np.float32(1e30), values * np.float32(1e-25),
-                             np.float32([0.0, -0.0, 1.0, np.finfo(np.float32).max])])
-    parts = split_parts(values)
-    assert len(parts) == PARTS
-    assert all(part.dtype == bf16.numpy for part in parts)
-    assert np.array_equal(sum(part.astype(np.float64) for part in parts), values)
+def parts_of(values):
+    """Three arrays with 8 bits of fraction whose sum is `values`."""
+    parts = []
+    for _ in range(PARTS):
+        parts.append((values.view(np.int32) & -65536).view(np.float32))
+        values = values - parts[-1]
+    return parts
 
 
 def test_packed_weights_are_pairs_of_steps_by_columns():
-    weights = np.arange(40 * 20, dtype=np.float32).reshape(40, 20)  # 8 bits are not enough
+    weights = np.random.default_rng(0).standard_normal((40, 20)).astype(np.float32)
+    weights[:4] = [[1e30], [1e-25], [-0.0], [np.finfo(np.float32).max]]
     packed = pack_tiles(weights, 2, 2)
     assert packed.shape == (2, 2, PARTS, TILE_SIDE, TILE_DEPTH)
-    whole = packed.astype(np.float32).sum(axis=2)
-    for k, n in ((0, 0), (1, 0), (33, 19), (39, 7)):
+    assert packed.dtype == bf16.numpy
+    parts = parts_of(weights)
+    for k, n in itertools.product(range(40), range(20)):
         step, inside = divmod(k, TILE_DEPTH)
         tile, column = divmod(n, TILE_SIDE)
-        assert whole[tile, step, inside // 2, 2 * column + inside % 2] == weights[k, n]
-    assert not whole[1, :, :, 2 * 4:].any()  # no columns from 20 on
+        got = packed[tile, step, :, inside // 2, 2 * column + inside % 2].astype(np.float64)
+        assert got.tolist() == [part[k, n] for part in parts]
+        assert got.sum() == weights[k, n]
+    assert not packed[1, :, :, :, 2 * 4:].any()  # no columns from 20 on
+    assert not packed[:, 1, :, 4:].any()  # no steps from 40 on
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-10, 1e10])
@@ -158,8 +162,7 @@ def test_errors_are_those_of_f32(scale, depth):
     a = rng.standard_normal((16, depth)).astype(np.float32) * np.float32(scale)
     b = rng.standard_normal((depth, 16)).astype(np.float32)
     wanted = a.astype(np.float64) @ b
-    parts = [part.astype(np.float32) for part in split_parts(a)]
-    others = [part.astype(np.float32) for part in split_parts(b)]
+    parts, others = parts_of(a), parts_of(b)
     got = sum(parts[i] @ others[j] for i in range(PARTS) for j in range(PARTS - i))
     largest = np.abs(wanted).max()
     assert np.abs(got - wanted).max() / largest < 2e-6

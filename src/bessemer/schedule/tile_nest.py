@@ -47,25 +47,23 @@ _UPPER_HALF = -65536
 """The bits of a float that a bf16 has, as an i32."""
 
 
-def split_parts(values: np.ndarray) -> list[np.ndarray]:
-    """Three bf16 arrays whose sum is a float32 array of finite numbers, each cut off towards 0."""
-    rest, parts = values.astype(np.float32), []
-    for _ in range(PARTS):
-        upper = (rest.view(np.int32) & _UPPER_HALF).view(np.float32)
-        parts.append(upper.astype(bf16.numpy))
-        rest = rest - upper
-    return parts
-
-
 def pack_tiles(weights: np.ndarray, tiles: int, steps: int) -> np.ndarray:
-    """Weights [k, n] as [tiles of 16 columns, steps of 32, parts, 16 pairs, 16 columns x 2]."""
+    """Weights [k, n] as [tiles of 16 columns, steps of 32, parts, 16 pairs, 16 columns x 2].
+
+    They must be finite. Each part is what a bf16 can hold of the rest, cut off towards zero.
+    """
     depth, columns = weights.shape
-    padded = np.zeros((steps * TILE_DEPTH, tiles * TILE_SIDE), np.float32)
-    padded[:depth, :columns] = weights
-    parts = np.stack(split_parts(padded))
-    parts = parts.reshape(PARTS, steps, TILE_DEPTH // 2, 2, tiles, TILE_SIDE)
-    return np.ascontiguousarray(parts.transpose(4, 1, 0, 2, 5, 3)).reshape(
-        tiles, steps, PARTS, TILE_SIDE, TILE_DEPTH)
+    rest = np.zeros((steps * TILE_DEPTH, tiles * TILE_SIDE), np.float32)
+    rest[:depth, :columns] = weights
+    # Pairs are made as one number of 32 bits, the first in its lower half.
+    packed = np.empty((tiles, steps, PARTS, TILE_DEPTH // 2, TILE_SIDE), np.uint32)
+    for part in range(PARTS):
+        upper = rest.view(np.uint32) & np.uint32(0xFFFF0000)
+        pairs = upper[0::2] >> np.uint32(16) | upper[1::2]
+        packed[:, :, part] = pairs.reshape(
+            steps, TILE_DEPTH // 2, tiles, TILE_SIDE).transpose(2, 0, 1, 3)
+        rest -= upper.view(np.float32)
+    return packed.view(bf16.numpy).reshape(tiles, steps, PARTS, TILE_SIDE, TILE_DEPTH)
 
 
 @dataclass(frozen=True)
