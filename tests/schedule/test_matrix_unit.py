@@ -39,7 +39,8 @@ from bessemer.lower.loops import (
 from bessemer.ops.matmul import MatMul
 from bessemer.runtime.cpu import missing_features
 from bessemer.schedule.rule import RULES, applicable_rules, make_loops
-from bessemer.schedule.tile_nest import PARTS, pack_tiles
+from bessemer.schedule.rules.matrix_unit import with_fewest_passes
+from bessemer.schedule.tile_nest import PARTS, Cut, pack_tiles
 from bessemer.targets import get_target
 from bessemer.te.expr import const
 
@@ -236,6 +237,23 @@ def test_what_it_refuses():
     weights = next(o for o in kernel.inputs if o.constant is not None)
     weights.constant[3, 3] = np.inf
     assert "finite" in rule.matches(kernel, AMX)
+
+
+@pytest.mark.parametrize("sizes", [
+    (64, 64, 64), (197, 768, 3072), (1024, 3072, 768), (49, 200_000, 64),
+    (100, 65_536, 100_000), (5000, 64, 200_000)])
+@pytest.mark.parametrize("cores", [1, 2, 7, 64])
+def test_the_default_fits_and_covers_the_product(sizes, cores):
+    rows, depth, columns = sizes
+    whole = Cut(1, rows, columns, depth, TILE_SIDE, 1, 1)
+    found = [with_fewest_passes(replace(whole, chunk=chunk, groups=groups))
+             for chunk in (16, 112, 272) for groups in (1, cores, cores << 8)]
+    assert any(found)
+    for cut in filter(None, found):
+        assert cut.scratch_bytes <= 768 << 10
+        assert cut.blocks * cut.block * TILE_DEPTH >= depth
+        assert cut.groups * cut.column_tiles * TILE_SIDE >= columns
+        assert cut.chunks * cut.chunk >= rows
 
 
 def test_it_comes_first_where_it_applies():

@@ -1,7 +1,9 @@
 """Matrix products on the processor's matrix unit: f32 as three bf16, summed in f32."""
 
+import itertools
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +21,11 @@ from bessemer.schedule.tile_nest import PARTS, Cut, TileNest
 from bessemer.targets.target import Target
 from bessemer.te.expr import Reduce
 
+_SMALLEST: Knobs = {"chunk": TILE_SIDE, "groups": 1, "block": 1}
 _LEAST_ROWS = 48
 """With fewer rows the weights' way is what counts, and three bf16 are longer than a float."""
+_MOST_ROWS = 272
+"""Rows of a chunk."""
 _LEAST_SIZE = 64
 """Columns, and steps of the sum."""
 _MOST_SCRATCH_BYTES = 768 << 10
@@ -74,7 +79,7 @@ class MatrixUnit(Rule):
         assert isinstance(stage.body, Reduce)
         if not is_static((*stage.shape, stage.body.axes[0].extent)):
             return "its extents are known at run time only"
-        cut = self._cut(kernel, {"chunk": TILE_SIDE, "groups": 1, "block": 1})
+        cut = self._cut(kernel, _SMALLEST)
         if cut.rows < _LEAST_ROWS or min(cut.columns, cut.depth) < _LEAST_SIZE:
             return f"{cut.rows}x{cut.depth}x{cut.columns} is too small"
         return ""
@@ -88,7 +93,7 @@ class MatrixUnit(Rule):
                    int(knobs["chunk"]), int(knobs["groups"]), int(knobs["block"]))
 
     def space(self, kernel: Kernel, target: Target) -> dict[str, tuple[int | str, ...]]:
-        cut = self._cut(kernel, {"chunk": TILE_SIDE, "groups": 1, "block": 1})
+        cut = self._cut(kernel, _SMALLEST)
         steps = -(-cut.depth // TILE_DEPTH)
         chunks = [n for n in (16, 32, 48, 64, 96, 112, 128, 160, 192, 208, 256)
                   if n < cut.rows + TILE_SIDE]
@@ -98,20 +103,14 @@ class MatrixUnit(Rule):
 
     def default(self, kernel: Kernel, target: Target) -> Knobs:
         best: tuple[float, Knobs] = (math.inf, {})
-        base = self._cut(kernel, {"chunk": TILE_SIDE, "groups": 1, "block": 1})
-        steps = -(-base.depth // TILE_DEPTH)
-        for chunk in range(TILE_SIDE, min(base.rows + TILE_SIDE, 17 * TILE_SIDE), TILE_SIDE):
-            for groups in (1, *(target.cores * n for n in (1, 2) if target.cores * n > 1)):
-                for passes in range(1, steps + 1):
-                    knobs: Knobs = {"chunk": chunk, "groups": groups, "block": -(-steps // passes)}
-                    cut = self._cut(kernel, knobs)
-                    if cut.scratch_bytes <= _MOST_SCRATCH_BYTES:
-                        break
-                else:
-                    continue
-                cost = cycles(cut, target)
-                if cost < best[0]:
-                    best = cost, knobs
+        whole = self._cut(kernel, _SMALLEST)
+        groups = {1, *(target.cores << k for k in range(16))}
+        for chunk, group in itertools.product(
+                range(TILE_SIDE, min(whole.rows + TILE_SIDE, _MOST_ROWS + 1), TILE_SIDE),
+                (n for n in sorted(groups) if n == 1 or 2 * TILE_SIDE * n <= whole.columns)):
+            cut = with_fewest_passes(replace(whole, chunk=chunk, groups=group))
+            if cut is not None and cycles(cut, target) < best[0]:
+                best = cycles(cut, target), {"chunk": chunk, "groups": group, "block": cut.block}
         return best[1]
 
     def build(self, kernel: Kernel, knobs: Mapping[str, Any], memory: Memory, target: Target
@@ -126,6 +125,17 @@ class MatrixUnit(Rule):
         text = (f"tiles of {PARTS} x bf16: {cut.chunks} x {cut.chunk} rows, {cut.groups} groups of "
                 f"columns, {cut.blocks} x {cut.block * TILE_DEPTH} steps")
         return nest.build(), text
+
+
+def with_fewest_passes(cut: Cut) -> Cut | None:
+    """The same rows and columns with as few passes as scratch memory allows; None if with none."""
+    steps = -(-cut.depth // TILE_DEPTH)
+    whole = replace(cut, block=steps)
+    if whole.scratch_bytes <= _MOST_SCRATCH_BYTES:
+        return whole
+    one, two = (replace(cut, block=count).scratch_bytes for count in (1, 2))
+    fitting = (_MOST_SCRATCH_BYTES - one) // (two - one) + 1
+    return replace(cut, block=-(-steps // -(-steps // fitting))) if fitting > 0 else None
 
 
 def cycles(cut: Cut, target: Target) -> float:
