@@ -18,7 +18,7 @@ from test_rules import product, transposed_product
 from bessemer import build, te
 from bessemer.codegen.llvm.emit import emit_assembly
 from bessemer.codegen.llvm.emitter import module_text
-from bessemer.core.dtypes import bf16, f32, i64
+from bessemer.core.dtypes import bf16, f32, i64, u32
 from bessemer.core.errors import CodegenError, ScheduleError, VerifyError
 from bessemer.ir.graph import Graph
 from bessemer.ir.types import TensorType
@@ -40,7 +40,7 @@ from bessemer.ops.matmul import MatMul
 from bessemer.runtime.cpu import missing_features
 from bessemer.schedule.rule import RULES, applicable_rules, make_loops
 from bessemer.schedule.rules.matrix_unit import with_fewest_passes
-from bessemer.schedule.tile_nest import PARTS, Cut, pack_tiles
+from bessemer.schedule.tile_nest import PARTS, Cut, pack_pairs
 from bessemer.targets import get_target
 from bessemer.te.expr import const
 
@@ -49,10 +49,10 @@ NAME = "matrix_unit"
 needs_amx = pytest.mark.skipif(bool(missing_features(AMX.requires)),
                                reason="this machine has no matrix unit, or refuses it")
 CASES = {
-    "whole tiles": lambda: product(64, 96, 64),
-    "odd": lambda: product(77, 97, 100, with_bias=True),
-    "a row too many": lambda: product(65, 64, 65),
-    "batch": lambda: product(66, 70, 67, batch=(3,)),
+    "whole tiles": lambda: product(96, 96, 64),
+    "odd": lambda: product(91, 97, 100, with_bias=True),
+    "a row too many": lambda: product(81, 64, 65),
+    "batch": lambda: product(82, 70, 67, batch=(3,)),
     "transposed": lambda: transposed_product(83, 81, 130),
     "deep": lambda: product(80, 66, 330),
 }
@@ -139,21 +139,31 @@ def parts_of(values):
     return parts
 
 
-def test_packed_weights_are_pairs_of_steps_by_columns():
-    weights = np.random.default_rng(0).standard_normal((40, 20)).astype(np.float32)
-    weights[:4] = [[1e30], [1e-25], [-0.0], [np.finfo(np.float32).max]]
-    packed = pack_tiles(weights, 2, 2)
-    assert packed.shape == (2, 2, PARTS, TILE_SIDE, TILE_DEPTH)
-    assert packed.dtype == bf16.numpy
-    parts = parts_of(weights)
-    for k, n in itertools.product(range(40), range(20)):
-        step, inside = divmod(k, TILE_DEPTH)
-        tile, column = divmod(n, TILE_SIDE)
-        got = packed[tile, step, :, inside // 2, 2 * column + inside % 2].astype(np.float64)
-        assert got.tolist() == [part[k, n] for part in parts]
-        assert got.sum() == weights[k, n]
-    assert not packed[1, :, :, :, 2 * 4:].any()  # no columns from 20 on
-    assert not packed[:, 1, :, 4:].any()  # no steps from 40 on
+def test_packed_weights_are_in_order_of_use():
+    weights = np.random.default_rng(0).standard_normal((40, 50)).astype(np.float32)
+    packed = pack_pairs(weights, 2, 2)
+    assert packed.shape == (2, 2 * TILE_DEPTH, 2 * TILE_SIDE)
+    whole = np.concatenate(list(packed), axis=1)
+    assert np.array_equal(whole[:40, :50], weights)
+    assert not whole[40:].any()
+    assert not whole[:, 50:].any()
+
+
+def test_tiles_are_multiplied_part_by_part():
+    rng = np.random.default_rng(2)
+    a, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((32, 96), (96, 32)))
+    function = tile_function(scope="global")
+    arrays = [np.zeros(buffer_extent(buffer), buffer.dtype.numpy) for buffer in function.params]
+    first, second = (array.reshape(buffer.shape) for array, buffer in zip(
+        arrays[1:], function.params[1:], strict=True))
+    for part, (x, y) in enumerate(zip(parts_of(a), parts_of(b), strict=True)):
+        first[:, :, part] = x.reshape(2, 16, 3, 32).transpose(0, 2, 1, 3)
+        bits = y.view(np.uint32)
+        pairs = bits[0::2] >> 16 | bits[1::2]
+        second[:, :, part] = pairs.reshape(3, 16, 2, 16).transpose(2, 0, 1, 3)
+    run_function(function, arrays)
+    got = arrays[0].reshape(2, 2, 16, 16).transpose(0, 2, 1, 3).reshape(32, 32)
+    np.testing.assert_allclose(got, a.astype(np.float64) @ b, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-10, 1e10])
@@ -230,7 +240,7 @@ def test_an_engine_asks_for_permission_in_a_new_process(tmp_path):
 def test_what_it_refuses():
     rule = RULES.get(NAME)()
     assert "matrix unit" in rule.matches(kernel_of("odd"), get_target("x86-avx512"))
-    assert "small" in rule.matches(product(63, 64, 64), AMX)
+    assert "small" in rule.matches(product(79, 64, 64), AMX)
     assert "small" in rule.matches(product(64, 20, 64), AMX)
     assert "no constant" in rule.matches(product(64, 64, 64, constant=False), AMX)
     kernel = kernel_of("whole tiles")
@@ -282,13 +292,15 @@ def test_loops_are_read_back():
         assert str(parse_function(str(function))) == str(function)
 
 
-def tile_function(**changes):
-    """One product of tiles of scratch memory."""
-    sums = Buffer.dense("sums", f32, (2, 2, TILE_SIDE, TILE_SIDE), "stack")
-    a, b = (Buffer.dense(name, bf16, (2, 3, PARTS, TILE_SIDE, TILE_DEPTH), "stack")
-            for name in ("a", "b"))
+def tile_function(scope="stack", **changes):
+    """One product of tiles of scratch memory, or of arguments."""
+    sums = Buffer.dense("sums", f32, (2, 2, TILE_SIDE, TILE_SIDE), scope)
+    a = Buffer.dense("a", bf16, (2, 3, PARTS, TILE_SIDE, TILE_DEPTH), scope)
+    b = Buffer.dense("b", u32, (2, 3, PARTS, TILE_SIDE, TILE_SIDE), scope)
     zero = const(0, i64)
     stmt = TileProduct(sums, (zero, zero), a, (zero, zero), b, (zero, zero), 2, 2, 3, True)
+    if scope == "global":
+        return Function("k", (sums, a, b), [stmt])
     return Function("k", (), [Alloc(sums), Alloc(a), Alloc(b), replace(stmt, **changes)])
 
 

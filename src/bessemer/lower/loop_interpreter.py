@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bessemer.core.dtypes import DType, boolean, f32, i64
+from bessemer.core.dtypes import DType, bf16, boolean, f32, i64
 from bessemer.core.errors import VerifyError
 from bessemer.lower.loop_grids import MAX_GRID, grid_loops
 from bessemer.lower.loops import (
@@ -121,7 +121,8 @@ class _Machine:
     def multiply_tiles(self, stmt: TileProduct) -> None:
         """All products in the order of the machine: step by step, part by part."""
         a = self.tiles(stmt.a, stmt.a_at, (stmt.rows, stmt.steps)).astype(np.float32)
-        b = self.tiles(stmt.b, stmt.b_at, (stmt.columns, stmt.steps)).astype(np.float32)
+        pairs = self.tiles(stmt.b, stmt.b_at, (stmt.columns, stmt.steps))
+        b = np.ascontiguousarray(pairs).view(bf16.numpy).astype(np.float32)
         b = b.reshape(*b.shape[:3], TILE_DEPTH // 2, TILE_SIDE, 2).swapaxes(4, 5)
         b = b.reshape(*b.shape[:3], TILE_DEPTH, TILE_SIDE)
         sums = self.tiles(stmt.sums, stmt.sums_at, (stmt.rows, stmt.columns))

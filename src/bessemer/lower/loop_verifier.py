@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from bessemer.core.bounds import Bound, at_most, less
-from bessemer.core.dtypes import bf16, boolean, f32, i64
+from bessemer.core.dtypes import bf16, boolean, f32, i64, u32
 from bessemer.core.errors import VerifyError
 from bessemer.core.shapes import Dim, Sym, is_static
 from bessemer.lower.affine import Range, holds, linear
@@ -168,9 +168,9 @@ class _Checker:
         for buffer, at, counts, dtype in (
                 (stmt.sums, stmt.sums_at, (stmt.rows, stmt.columns), f32),
                 (stmt.a, stmt.a_at, (stmt.rows, stmt.steps), bf16),
-                (stmt.b, stmt.b_at, (stmt.columns, stmt.steps), bf16)):
-            tail = (TILE_SIDE, TILE_SIDE) if dtype == f32 else \
-                (stmt.a.shape[2], TILE_SIDE, TILE_DEPTH)
+                (stmt.b, stmt.b_at, (stmt.columns, stmt.steps), u32)):
+            parts = () if dtype == f32 else stmt.a.shape[2:3]
+            tail = (*parts, TILE_SIDE, TILE_DEPTH if dtype == bf16 else TILE_SIDE)
             if self.buffers.get(buffer.name) is not buffer or buffer.dtype != dtype \
                     or buffer.shape[2:] != tail or not is_static(buffer.shape):
                 self.fault(f"{buffer} is no buffer of tiles of {dtype}[{','.join(map(str, tail))}]")

@@ -179,9 +179,10 @@ class TileProduct:
 
     sums[r + i, c + j] += the sum over `steps` of a[t + i] b[u + j], for i below `rows` and j below
     `columns`; with `is_first` the sums start from zero. `sums` is f32 scratch [.., .., 16, 16].
-    `a` and `b` are bf16 [tiles, steps, parts, 16, 32]: 16 rows of 32 steps, and 16 pairs of steps
-    of 16 columns. Each number is the sum of its parts, of falling size; of their products those
-    are taken whose parts' numbers add up to less than the number of parts.
+    `a` is bf16 [tiles, steps, parts, 16, 32]: 16 rows of 32 steps. `b` is u32 [tiles, steps, parts,
+    16, 16]: 16 pairs of steps of 16 columns, as bf16 with the first in the lower half. Each number
+    is the sum of its parts, of falling size; of their products those are taken whose parts' numbers
+    add up to less than the number of parts.
     """
 
     sums: Buffer

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bessemer.core.dtypes import bf16, f32, i16, i32, i64
+from bessemer.core.dtypes import bf16, f32, i64, u16, u32
 from bessemer.lower.kernel import Operand
 from bessemer.lower.loops import (
     TILE_DEPTH,
@@ -43,27 +43,18 @@ from bessemer.te.functions import equal
 from bessemer.te.tensor import Tensor, placeholder
 
 PARTS = 3
-_UPPER_HALF = -65536
-"""The bits of a float that a bf16 has, as an i32."""
+_UPPER_HALF = 0xFFFF0000
+"""The bits of a float that a bf16 has."""
+_TILE_BYTES = 1024
 
 
-def pack_tiles(weights: np.ndarray, tiles: int, steps: int) -> np.ndarray:
-    """Weights [k, n] as [tiles of 16 columns, steps of 32, parts, 16 pairs, 16 columns x 2].
-
-    They must be finite. Each part is what a bf16 can hold of the rest, cut off towards zero.
-    """
+def pack_pairs(weights: np.ndarray, pairs: int, steps: int) -> np.ndarray:
+    """Weights [k, n] as [pairs of tiles, k, 32 columns], with zeros behind the last of each."""
     depth, columns = weights.shape
-    rest = np.zeros((steps * TILE_DEPTH, tiles * TILE_SIDE), np.float32)
-    rest[:depth, :columns] = weights
-    # Pairs are made as one number of 32 bits, the first in its lower half.
-    packed = np.empty((tiles, steps, PARTS, TILE_DEPTH // 2, TILE_SIDE), np.uint32)
-    for part in range(PARTS):
-        upper = rest.view(np.uint32) & np.uint32(0xFFFF0000)
-        pairs = upper[0::2] >> np.uint32(16) | upper[1::2]
-        packed[:, :, part] = pairs.reshape(
-            steps, TILE_DEPTH // 2, tiles, TILE_SIDE).transpose(2, 0, 1, 3)
-        rest -= upper.view(np.float32)
-    return packed.view(bf16.numpy).reshape(tiles, steps, PARTS, TILE_SIDE, TILE_DEPTH)
+    padded = np.zeros((steps * TILE_DEPTH, pairs * 2 * TILE_SIDE), np.float32)
+    padded[:depth, :columns] = weights
+    return np.ascontiguousarray(
+        padded.reshape(steps * TILE_DEPTH, pairs, 2 * TILE_SIDE).transpose(1, 0, 2))
 
 
 @dataclass(frozen=True)
@@ -95,9 +86,8 @@ class Cut:
 
     @property
     def column_tiles(self) -> int:
-        """Tiles of columns in a group: pairs, unless there is only one."""
-        each = -(-self.columns // (TILE_SIDE * self.groups))
-        return each if each == 1 else -(-each // 2) * 2
+        """Tiles of columns in a group, an even number."""
+        return -(-self.columns // (2 * TILE_SIDE * self.groups)) * 2
 
     @property
     def blocks(self) -> int:
@@ -111,10 +101,17 @@ class Cut:
 
     @property
     def scratch_bytes(self) -> int:
-        """Scratch of one task: the parts of its rows, and sums that wait for the next pass."""
-        parts = self.row_tiles * self.block * PARTS * TILE_SIDE * TILE_DEPTH * 2
+        """Scratch of a task: parts of its rows and of two tiles of columns, sums between passes."""
+        tiles = (self.row_tiles + 2) * self.block * PARTS
         sums = self.row_tiles * self.column_tiles if self.blocks > 1 else 8
-        return parts + sums * TILE_SIDE * TILE_SIDE * 4
+        return (tiles + sums) * _TILE_BYTES
+
+
+def _cut_off(value: Expr) -> tuple[Expr, Expr, Expr]:
+    """The upper half of a float's bits as the lower and the upper half of u32, and the rest."""
+    bits = Bitcast(value, u32)
+    upper = binary("&", bits, const(_UPPER_HALF, u32))
+    return binary(">>", bits, const(16, u32)), upper, value - Bitcast(upper, f32)
 
 
 @dataclass(eq=False)
@@ -147,15 +144,18 @@ class TileNest:
         self.first_row, self.group = chunk * cut.chunk, group
         self.parts = Buffer.dense(
             "parts", bf16, (cut.row_tiles, cut.block, PARTS, TILE_SIDE, TILE_DEPTH), "stack")
+        self.columns = Buffer.dense(
+            "columns", u32, (2, cut.block, PARTS, TILE_SIDE, TILE_SIDE), "stack")
         kept = (cut.row_tiles, cut.column_tiles) if cut.blocks > 1 else (4, 2)
         self.sums = Buffer.dense("sums", f32, (*kept, TILE_SIDE, TILE_SIDE), "stack")
         block = Var("pass", i64)
         inner = [*self._split(block), *self._products(block, self.memory.buffer(weights))]
+        scratch = map(Alloc, (self.parts, self.columns, self.sums))
         return [For(task, cut.tasks, "parallel", [
-            *body, Alloc(self.parts), Alloc(self.sums), For(block, cut.blocks, "serial", inner)])]
+            *body, *scratch, For(block, cut.blocks, "serial", inner)])]
 
     def _weights(self) -> Operand:
-        """The parts of the weights, in place of the weights."""
+        """The weights in the order in which they are used."""
         cut = self.cut
         old = self.memory.kernel.operand(self.b.tensor)
         assert old is not None
@@ -164,8 +164,8 @@ class TileNest:
         k = self.stage.body.axes[0]
         position = next(p for p, i in enumerate(self.b.indices) if i is k)
         matrix = old.constant if position == 0 else old.constant.T
-        content = pack_tiles(matrix, cut.groups * cut.column_tiles, cut.blocks * cut.block)
-        tensor = placeholder(bf16, content.shape, f"{old.tensor.name}.tiles")
+        content = pack_pairs(matrix, cut.groups * cut.column_tiles // 2, cut.blocks * cut.block)
+        tensor = placeholder(f32, content.shape, f"{old.tensor.name}.pairs")
         fresh = Operand.dense(tensor, None, content, old.key)
         self.memory.kernel.replace_operand(old, fresh)
         return fresh
@@ -189,11 +189,9 @@ class TileNest:
                 self._row.name: m, self._depth.name: k}))
             made: list[Stmt] = []
             for part in range(PARTS):
-                bits = Bitcast(rest, i32)
-                half_bits = Bitcast(cast(binary(">>", bits, 16), i16), bf16)
+                lower, _, rest = _cut_off(rest)
                 made.append(Store(self.parts, (tile, step, const(part, i64), row, place),
-                                  half_bits))
-                rest = rest - Bitcast(binary("&", bits, const(_UPPER_HALF, i32)), f32)
+                                  Bitcast(cast(lower, u16), bf16)))
             return [For(half, TILE_DEPTH // self.lanes, "unroll", [
                 For(lane, self.lanes, "vector", made)])]
 
@@ -205,6 +203,25 @@ class TileNest:
                        stores(binary("min", first + place, last)))]
         return [For(tile, cut.row_tiles, "serial", [
             For(step, cut.block, "serial", [For(row, TILE_SIDE, "serial", body)])])]
+
+    def _split_weights(self, block: Expr, pair: Expr, weights: Buffer) -> list[Stmt]:
+        """The parts of this pass's steps of two tiles of columns."""
+        cut = self.cut
+        step, two, tile, lane = (Var(f"b.{name}", i64) for name in ("step", "two", "tile", "lane"))
+        k = (block * cut.block + step) * TILE_DEPTH + two * 2
+        n = tile * TILE_SIDE + lane
+        source = self.group * (cut.column_tiles // 2) + pair
+        first, second = (weights.at(source, row, n) for row in (k, k + 1))
+        stores: list[Stmt] = []
+        rests: tuple[Expr, Expr] = (first, second)
+        for part in range(PARTS):
+            lower, _, left = _cut_off(rests[0])
+            _, upper, right = _cut_off(rests[1])
+            stores.append(Store(self.columns, (tile, step, const(part, i64), two, lane),
+                                binary("|", lower, upper)))
+            rests = left, right
+        return [For(step, cut.block, "serial", [For(two, TILE_SIDE, "serial", [
+            For(tile, 2, "unroll", [For(lane, TILE_SIDE, "vector", stores)])])])]
 
     @property
     def _row(self) -> Var:
@@ -223,50 +240,45 @@ class TileNest:
     # -- products ---------------------------------------------------------------------------------
 
     def _products(self, block: Expr, weights: Buffer) -> list[Stmt]:
-        """All sums of the task by pairs of tiles.
+        """All sums of the task by pairs of tiles; the parts of two tiles of columns come first.
 
         The results of a pair are computed after the products of the next one, so that vectors and
         the matrix unit work side by side and no sum is read before it is in the cache.
         """
         cut = self.cut
         pair, turn = Var("n.tile", i64), Var("m.tile", i64)
-        turns, zero = cut.row_tiles // 2, const(0, i64)
-        wide = min(2, cut.column_tiles)
-        column = pair * wide
-        inner: list[Stmt] = []
+        turns, column = cut.row_tiles // 2, pair * 2
+        inner = self._split_weights(block, pair, weights)
         if turns:
             inner.append(For(turn, turns, "serial", [
-                *self._multiply(block, weights, turn * 2, column, 2, wide),
-                If(zero < turn, self._results(block, (turn - 1) * 2, column, 2, wide))]))
+                *self._multiply(block, turn * 2, column, 2),
+                If(const(0, i64) < turn, self._results(block, (turn - 1) * 2, column, 2))]))
         single = const(turns * 2, i64)
         if cut.row_tiles % 2:
-            inner += self._multiply(block, weights, single, column, 1, wide)
+            inner += self._multiply(block, single, column, 1)
         if turns:
-            inner += self._results(block, const(turns * 2 - 2, i64), column, 2, wide)
+            inner += self._results(block, const(turns * 2 - 2, i64), column, 2)
         if cut.row_tiles % 2:
-            inner += self._results(block, single, column, 1, wide)
-        return [For(pair, cut.column_tiles // wide, "serial", inner)]
+            inner += self._results(block, single, column, 1)
+        return [For(pair, cut.column_tiles // 2, "serial", inner)]
 
     def _place(self, row: Expr, column: Expr) -> tuple[Expr, Expr]:
         """Where the sums of some tiles are: places of their own, or two that take turns."""
         return (row, column) if self.cut.blocks > 1 else (row % 4, const(0, i64))
 
-    def _multiply(self, block: Expr, weights: Buffer, row: Expr, column: Expr, tall: int, wide: int
-                  ) -> list[Stmt]:
+    def _multiply(self, block: Expr, row: Expr, column: Expr, tall: int) -> list[Stmt]:
         """One pass over the sums of some tiles."""
         cut, zero = self.cut, const(0, i64)
-        source = self.group * cut.column_tiles + column
 
         def product(is_first: bool) -> list[Stmt]:
             return [TileProduct(self.sums, self._place(row, column), self.parts, (row, zero),
-                                weights, (source, block * cut.block), tall, wide, cut.block,
-                                is_first)]
+                                self.columns, (zero, zero), tall, 2, cut.block, is_first)]
 
         if cut.blocks == 1:
             return product(True)
         return [If(equal(block, zero), product(True), product(False))]
 
-    def _results(self, block: Expr, row: Expr, column: Expr, tall: int, wide: int) -> list[Stmt]:
+    def _results(self, block: Expr, row: Expr, column: Expr, tall: int) -> list[Stmt]:
         """The results of some tiles from their sums, after the last pass."""
         cut = self.cut
         tile, line, vector, lane = (
@@ -278,7 +290,7 @@ class TileNest:
         body = self._stores(m, n, total)
         if cut.groups * cut.column_tiles * TILE_SIDE != cut.columns:
             body = [If(n < extent(cut.columns), body)]
-        body = [For(vector, wide, "unroll", [For(lane, TILE_SIDE, "vector", body)])]
+        body = [For(vector, 2, "unroll", [For(lane, TILE_SIDE, "vector", body)])]
         if cut.has_rows_beyond:
             body = [If(m < extent(cut.rows), body)]
         body = [For(tile, tall, "serial", [For(line, TILE_SIDE, "serial", body)])]

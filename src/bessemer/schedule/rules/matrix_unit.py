@@ -22,11 +22,11 @@ from bessemer.targets.target import Target
 from bessemer.te.expr import Reduce
 
 _SMALLEST: Knobs = {"chunk": TILE_SIDE, "groups": 1, "block": 1}
-_LEAST_ROWS = 64
-"""With fewer rows the weights' way is what counts, and three bf16 are longer than a float.
+_LEAST_ROWS = 80
+"""With fewer rows the weights' way and their parts cost more than the unit saves.
 
 Measured on Granite Rapids beside the rule for vectors, 768 -> 3072 -> 768 with weights from memory:
-48 rows take 1.09 of the time, 64 rows 0.94, 96 rows 0.88.
+48 rows take 1.18 of the time, 64 rows 1.02, 96 rows 0.90.
 """
 _MOST_ROWS = 272
 """Rows of a chunk."""
@@ -149,7 +149,8 @@ def cycles(cut: Cut, target: Target) -> float:
     pairs, single = divmod(cut.row_tiles, 2)
     steps = cut.blocks * cut.block * (PARTS * (PARTS + 1) // 2)
     products = steps * cut.column_tiles * (pairs * 2 * _PRODUCT_CYCLES + single * 26)
-    weights = steps * cut.column_tiles * TILE_SIDE * TILE_DEPTH / _FAR_BYTES
-    split = 0.6 * cut.row_tiles * TILE_SIDE * cut.blocks * cut.block * TILE_DEPTH
+    depth = cut.blocks * cut.block * TILE_DEPTH
+    weights = 4 * cut.column_tiles * TILE_SIDE * depth / _FAR_BYTES
+    split = (0.6 * cut.row_tiles + 0.25 * cut.column_tiles) * TILE_SIDE * depth
     kept = cut.row_tiles * cut.column_tiles * (_PASS_CYCLES * cut.blocks + 100.0)
     return rounds * (max(products, weights) + 0.5 * min(products, weights) + split + kept)
