@@ -149,7 +149,7 @@ class TileNest:
         kept = (cut.row_tiles, cut.column_tiles) if cut.blocks > 1 else (4, 2)
         self.sums = Buffer.dense("sums", f32, (*kept, TILE_SIDE, TILE_SIDE), "stack")
         block = Var("pass", i64)
-        inner = [*self._split(block), *self._products(block, self.memory.buffer(weights))]
+        inner = [*self._split_rows(block), *self._products(block, self.memory.buffer(weights))]
         scratch = map(Alloc, (self.parts, self.columns, self.sums))
         return [For(task, cut.tasks, "parallel", [
             *body, *scratch, For(block, cut.blocks, "serial", inner)])]
@@ -170,9 +170,9 @@ class TileNest:
         self.memory.kernel.replace_operand(old, fresh)
         return fresh
 
-    # -- the first factor -------------------------------------------------------------------------
+    # -- parts of the factors ---------------------------------------------------------------------
 
-    def _split(self, block: Expr) -> list[Stmt]:
+    def _split_rows(self, block: Expr) -> list[Stmt]:
         """The parts of this pass's columns of a, for the rows of the chunk."""
         cut = self.cut
         tile, row, step, half, lane = (
