@@ -13,17 +13,20 @@ from bessemer.tune.nest_model import model_of
 TARGET = get_target("x86-avx512")
 
 
-def counts_of(columns, kblock, rows=16, depth=64):
-    """Counts of one thread over a product, whose sum is cut into blocks (0: it is not)."""
+def product(columns, rows, depth):
     a, b = te.placeholder(f32, (rows, depth), "a"), te.placeholder(f32, (depth, columns), "b")
     k = te.reduce_axis(depth)
     total = te.compute(f32, (rows, columns), lambda i, j: te.sum_(a[i, k] * b[k, j], k))
     weights = np.ones((depth, columns), np.float32)
-    kernel = Kernel("product", [Operand.dense(a), Operand.dense(b, None, weights)],
-                    [Operand.dense(total)])
+    return Kernel("product", [Operand.dense(a), Operand.dense(b, None, weights)],
+                  [Operand.dense(total)])
+
+
+def counts_of(columns, kblock):
+    """Counts of one thread over a product, whose sum is cut into blocks (0: it is not)."""
     knobs = {"rows": 8, "vectors": 2, "kblock": kblock, "unroll": 4, "share": "columns",
              "prefetch": 0}
-    scheduled = make_loops(kernel, TARGET, "product", "matmul", knobs)
+    scheduled = make_loops(product(columns, 16, 64), TARGET, "product", "matmul", knobs)
     return model_of(scheduled.function, TARGET, 1).counts
 
 
@@ -40,3 +43,11 @@ def test_partial_sums_are_added_in_all_blocks_but_the_first(blocks):
 def test_columns_behind_the_last_are_guarded():
     assert counts_of(60, 0).guarded > 0
     assert counts_of(60, 16).guarded > 0
+
+
+def test_products_of_tiles_count_as_the_multiply_adds_that_take_as_long():
+    kernel = product(64, rows=96, depth=96)
+    scheduled = make_loops(kernel, get_target("x86-amx"), "product", "matrix_unit")
+    counts = model_of(scheduled.function, get_target("x86-amx"), 1).counts
+    tiles, steps, terms = 96 // 16 * 64 // 16, 96 // 32, 6
+    assert counts.fma == tiles * steps * terms * 32

@@ -1,6 +1,5 @@
 """Matrix products on the processor's matrix unit: f32 as three bf16, summed in f32."""
 
-import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -107,16 +106,8 @@ class MatrixUnit(Rule):
                 "block": tuple(n for n in (4, 8, 12, 16, 24, 32, 48, steps) if n <= steps)}
 
     def default(self, kernel: Kernel, target: Target) -> Knobs:
-        best: tuple[float, Knobs] = (math.inf, {})
-        whole = self._cut(kernel, _SMALLEST)
-        groups = {1, *(target.cores << k for k in range(16))}
-        for chunk, group in itertools.product(
-                range(TILE_SIDE, min(whole.rows + TILE_SIDE, _MOST_ROWS + 1), TILE_SIDE),
-                (n for n in sorted(groups) if n == 1 or 2 * TILE_SIDE * n <= whole.columns)):
-            cut = with_fewest_passes(replace(whole, chunk=chunk, groups=group))
-            if cut is not None and cycles(cut, target) < best[0]:
-                best = cycles(cut, target), {"chunk": chunk, "groups": group, "block": cut.block}
-        return best[1]
+        cut = cheapest(self._cut(kernel, _SMALLEST), target)
+        return {"chunk": cut.chunk, "groups": cut.groups, "block": cut.block}
 
     def build(self, kernel: Kernel, knobs: Mapping[str, Any], memory: Memory, target: Target
               ) -> tuple[list[Stmt], str]:
@@ -130,6 +121,15 @@ class MatrixUnit(Rule):
         text = (f"tiles of {PARTS} x bf16: {cut.chunks} x {cut.chunk} rows, {cut.groups} groups of "
                 f"columns, {cut.blocks} x {cut.block * TILE_DEPTH} steps")
         return nest.build(), text
+
+
+def cheapest(whole: Cut, target: Target) -> Cut:
+    """The division of a product with the least cycles by formula."""
+    groups = {n << k for n in (1, target.cores) for k in range(16)}
+    cuts = (with_fewest_passes(replace(whole, chunk=chunk, groups=group))
+            for chunk in range(TILE_SIDE, min(whole.rows + TILE_SIDE, _MOST_ROWS + 1), TILE_SIDE)
+            for group in sorted(groups) if group == 1 or 2 * TILE_SIDE * group <= whole.columns)
+    return min((cut for cut in cuts if cut is not None), key=lambda cut: cycles(cut, target))
 
 
 def with_fewest_passes(cut: Cut) -> Cut | None:
